@@ -1,0 +1,29 @@
+# make demo   sets everything up and runs the main job: demonstrations → policy → evaluation → served policy
+# make test   sets everything up and passes the tests
+# make lint   style and import direction
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test lint setup clean
+
+demo: setup
+	$(BIN)/vla demo --run runs/demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m vla.results --check
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml .ci/setup.sh
+	PYTHON=$(PYTHON) bash .ci/setup.sh $(VENV)
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,85 @@
+"""The backbone contract: percept, instruction and state in, a `Context` for the action head out.
+
+Shapes: B samples, L positions, K learnable action queries, width D, S state dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from perception.percept import Percept
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a backbone will be fed, known before it is built.
+
+    Attributes:
+        views: number of camera views V.
+        image_size: (height, width) in pixels.
+        state_dim: S, 0 if the policy does not read the state.
+        token_dim: width of `Percept.tokens`, None if no front-end makes any.
+    """
+
+    views: int
+    image_size: tuple[int, int]
+    state_dim: int
+    token_dim: int | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a head conditions on.
+
+    Attributes:
+        hidden: `float [B, L, D]`, the last hidden states of the whole sequence.
+        mask: `bool [B, L]`, True where a position is real.
+        readout: `float [B, K, D]`, the hidden states of the K learnable action queries.
+        layers: hidden states or keys and values of every layer, for heads that say they need them (π0's expert).
+        continuation: the language model and its cache, for heads that go on decoding from it (OpenVLA's tokens).
+    """
+
+    hidden: Float[Tensor, "b l d"]
+    mask: Bool[Tensor, "b l"]
+    readout: Float[Tensor, "b k d"]
+    layers: tuple[Any, ...] | None = None
+    continuation: Any | None = None
+
+    def repeat(self, n: int) -> Context:
+        """Every sample n times, consecutively: `[B, …]` to `[B·n, …]`."""
+        return Context(
+            hidden=self.hidden.repeat_interleave(n, 0),
+            mask=self.mask.repeat_interleave(n, 0),
+            readout=self.readout.repeat_interleave(n, 0),
+        )
+
+
+class Backbone(nn.Module):
+    """The contract of a backbone. `dim` is D, `queries` is K.
+
+    `vision` names the submodule that sees, so that tuning can freeze it; `lora_targets` is a regular expression over
+    module names for peft; `new_modules` names what LoRA must train in full because it was not pretrained.
+    """
+
+    dim: int
+    queries: int
+    vision: str = ""
+    lora_targets: str = ""
+    new_modules: tuple[str, ...] = ()
+
+    def load_pretrained(self) -> None:
+        """Start from the published weights that the configuration names. Called once, when a new policy is made; a saved
+        policy brings its own."""
+
+    def see(self, percept: Percept) -> Percept:
+        """Fill `percept.features` from its images with the vision tower alone. Independent of words and state, so that
+        training may cache it when the tower is frozen."""
+        raise NotImplementedError
+
+    def forward(self, percept: Percept, instructions: list[str], state: Float[Tensor, "b s"]) -> Context:
+        """Fuse. Calls `see` itself if `percept.features` is None. `state` is normalised."""
+        raise NotImplementedError

@@ -1,0 +1,78 @@
+"""The head contract: `loss` to train it, `sample` to act with it.
+
+Everything here is normalised: actions are in the units of `vla.normalize`, roughly [-1, 1].
+
+Shapes: B samples, n draws per sample, T = horizon steps, A action dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from backbones.context import Context
+from robot_io import UserError
+
+Guide = Callable[[Tensor, Tensor], Tensor]
+"""`guide(actions [B·n, T, A], level [B·n])` → a gradient of the same shape, added while denoising."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """The size of what a head predicts, and of what it reads.
+
+    Attributes:
+        horizon: T, steps predicted.
+        action_dim: A.
+        context_dim: D, width of the context.
+        queries: K, number of readouts.
+    """
+
+    horizon: int
+    action_dim: int
+    context_dim: int
+    queries: int
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`total` is what is minimised (a scalar tensor); `parts` are named scalars for the log."""
+
+    total: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Head(nn.Module):
+    """The contract of an action head. `supports` names which of `noise`, `guide` and `condition` its `sample` honours."""
+
+    supports: frozenset[str] = frozenset()
+
+    def loss(self, context: Context, actions: Float[Tensor, "b t a"], valid: Bool[Tensor, "b t"]) -> Loss:
+        """Imitation loss; steps where `valid` is False (past the end of the episode) do not count."""
+        raise NotImplementedError
+
+    def sample(
+        self,
+        context: Context,
+        *,
+        n: int = 1,
+        noise: Tensor | None = None,
+        guide: Guide | None = None,
+        condition: Tensor | None = None,
+    ) -> Float[Tensor, "b n t a"]:
+        """Draw n chunks per sample. Randomness comes from torch's global generator unless `noise` fixes it."""
+        raise NotImplementedError
+
+    def refuse_unsupported(self, **asked: object) -> None:
+        """Raise a `UserError` for an argument that is given but not in `supports`."""
+        for name, value in asked.items():
+            if value is not None and name not in self.supports:
+                raise UserError(
+                    f"head {type(self).__name__}",
+                    f"cannot honour '{name}'",
+                    f"one of {', '.join(sorted(self.supports)) or 'none'}",
+                    f"choose a head that supports {name}",
+                )

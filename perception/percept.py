@@ -1,0 +1,135 @@
+"""The perception contract: a `FrontEnd` turns what was observed, and what was perceived so far, into a new `Percept`.
+
+A policy's perception is a list of front-ends run in order by `perceive`. The empty list is raw RGB.
+
+Shapes: B observations, V camera views, H×W pixels, N tokens of width D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from robot_io import Observation, UserError
+from robot_io.specs import missing_camera
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B observations as tensors, camera by camera, untouched: still in the robot's own units.
+
+    Attributes:
+        rgb: per camera `uint8 [B, H, W, 3]`.
+        depth: per camera `float32 [B, H, W]` metres; a camera without depth has no entry.
+        intrinsics: per camera `float32 [B, 3, 3]`, pixels; no entry if unknown.
+        world_from_camera: per camera `float32 [B, 4, 4]` (OpenCV camera frame); no entry if unknown.
+        state: `float32 [B, S]`.
+        instructions: B strings.
+    """
+
+    rgb: dict[str, UInt8[Tensor, "b h w 3"]]
+    state: Float[Tensor, "b s"]
+    instructions: list[str]
+    depth: dict[str, Float[Tensor, "b h w"]] = field(default_factory=dict)
+    intrinsics: dict[str, Float[Tensor, "b 3 3"]] = field(default_factory=dict)
+    world_from_camera: dict[str, Float[Tensor, "b 4 4"]] = field(default_factory=dict)
+
+    @classmethod
+    def stack(
+        cls, observations: Sequence[Observation], cameras: Sequence[str], device: torch.device | str = "cpu"
+    ) -> Batch:
+        """Tensorise a list of observations, keeping the named cameras in the given order."""
+        for observation in observations:
+            for name in cameras:
+                if name not in observation.cameras:
+                    raise missing_camera(name, tuple(observation.cameras), "this observation")
+
+        def gather(attribute: str) -> dict[str, Tensor]:
+            stacked = {}
+            for name in cameras:
+                values = [getattr(observation.cameras[name], attribute) for observation in observations]
+                if all(value is not None for value in values):
+                    stacked[name] = torch.stack([torch.as_tensor(value) for value in values]).to(device)
+            return stacked
+
+        return cls(
+            rgb=gather("rgb"),
+            depth=gather("depth"),
+            intrinsics=gather("intrinsics"),
+            world_from_camera=gather("world_from_camera"),
+            state=torch.stack([torch.as_tensor(o.state, dtype=torch.float32) for o in observations]).to(device),
+            instructions=[observation.instruction for observation in observations],
+        )
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        return tuple(self.rgb)
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+
+@dataclass(frozen=True)
+class Percept:
+    """What perception hands to the backbone. Any part may be empty.
+
+    Attributes:
+        images: `float [B, V, 3, H, W]` in [0, 1], or None.
+        features: `float [B, V, N, D]`: the backbone's own view of `images` (see `Backbone.see`), computed ahead of
+            time because it is frozen; None until then.
+        tokens, token_mask: `float [B, N, D]` and `bool [B, N]` (True = real), or None.
+        text: B strings, or an empty list.
+        evidence: whatever a visualiser may draw (boxes, masks, depth, captions), keyed by `front-end/name`;
+            nothing downstream reads it.
+    """
+
+    images: Float[Tensor, "b v 3 h w"] | None = None
+    features: Float[Tensor, "b v n d"] | None = None
+    tokens: Float[Tensor, "b n d"] | None = None
+    token_mask: Bool[Tensor, "b n"] | None = None
+    text: list[str] = field(default_factory=list)
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    def replace(self, **changes: Any) -> Percept:
+        return replace(self, **changes)
+
+
+class FrontEnd(nn.Module):
+    """The contract of a perception front-end.
+
+    A `frozen` front-end is a pure function of its input and its configuration, so training may compute it once per
+    frame and cache it. `token_dim` is the width D of the tokens it adds, None if it adds none.
+    """
+
+    frozen: bool = True
+    token_dim: int | None = None
+
+    def forward(self, observations: Batch, percept: Percept) -> Percept:
+        raise NotImplementedError
+
+
+def raw(batch: Batch) -> Percept:
+    """Raw RGB: every camera's picture, scaled to [0, 1], in the batch's camera order."""
+    sizes = {name: tuple(rgb.shape[1:3]) for name, rgb in batch.rgb.items()}
+    if len(set(sizes.values())) > 1:
+        raise UserError(
+            "cameras",
+            f"their pictures differ in size ({sizes})",
+            "one size for all views",
+            "record at one size, or resize when loading",
+        )
+    images = torch.stack(list(batch.rgb.values()), dim=1)
+    return Percept(images=images.permute(0, 1, 4, 2, 3).float() / 255)
+
+
+def perceive(front_ends: Iterable[FrontEnd], batch: Batch) -> Percept:
+    """Run the front-ends in order, starting from raw RGB."""
+    percept = raw(batch)
+    for front_end in front_ends:
+        percept = front_end(batch, percept)
+    return percept
