@@ -103,10 +103,12 @@ class FrontEnd(nn.Module):
     """The contract of a perception front-end.
 
     A `frozen` front-end is a pure function of its input and its configuration, so training may compute it once per
-    frame and cache it. `token_dim` is the width D of the tokens it adds, None if it adds none.
+    frame and cache it. `token_dim` is the width D of the tokens it adds, None if it adds none. One that `needs_depth` makes
+    the policy ask for cameras with depth, and gets `Batch.depth` and `Batch.intrinsics` in training too.
     """
 
     frozen: bool = True
+    needs_depth: bool = False
     token_dim: int | None = None
 
     def forward(self, observations: Batch, percept: Percept) -> Percept:

@@ -7,7 +7,8 @@ One rendered scene teaches several instructions, because the eye looks once and 
     held        … and whether the gripper already holds it
     cells       every picture cell says which colour and shape it shows, and how far away it is
 
-The heads that do this are thrown away; the backbone's weights are kept. Resumable: a killed run continues from its last epoch.
+The heads that do this are thrown away; the backbone's weights are kept. The whole student is saved beside them, so that
+a run can go on (`--init`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from backbones.context import Inputs
 from backbones.tiny.model import Tiny
 from backbones.tiny.scenes import EMPTY, HELD_OUT, SLOTS, VIEWS, open_arrays
 from perception.percept import Percept
-from robot_io.tabletop.objects import COLOURS, SHAPES
+from robot_io.tabletop.scene import COLORS, SHAPES
 
 ASKED = 2
 """Instructions per scene and step."""
@@ -70,7 +71,8 @@ class Teacher:
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self.arrays = arrays
-        self.names = [(c, s) for c in range(len(COLOURS)) for s in range(len(SHAPES))]
+        self.colors, self.shapes = list(COLORS), list(SHAPES)
+        self.names = [(c, s) for c in range(len(COLORS)) for s in range(len(SHAPES))]
 
     def lesson(self, scenes: np.ndarray, rng: np.random.Generator) -> Lesson:
         a = {name: np.asarray(array[scenes]) for name, array in self.arrays.items()}
@@ -103,7 +105,7 @@ class Teacher:
         else:
             there = {tuple(kind) for kind in kinds}
             colour, shape = next(name for i in rng.permutation(len(self.names)) if (name := self.names[i]) not in there)
-        return VERBS[rng.integers(len(VERBS))].format(f"{COLOURS[colour]} {SHAPES[shape]}")
+        return VERBS[rng.integers(len(VERBS))].format(f"{self.colors[colour]} {self.shapes[shape]}")
 
     @staticmethod
     def _light(images: np.ndarray, rng: np.random.Generator) -> Tensor:
@@ -116,11 +118,10 @@ class Teacher:
 
 def cell_kinds(pixels: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """`[B, V, N, 2]`: the colour and shape of the object that fills most of each cell, the last class where none does."""
-    objects = pixels[:, :, :SLOTS]
-    winner = objects.argmax(2)  # [B, V, N]
+    winner = pixels.argmax(2)  # [B, V, N]
     kind = kinds[np.arange(len(kinds))[:, None, None], winner].astype(np.int64)
-    background = objects.max(2) < 12
-    kind[background] = (len(COLOURS), len(SHAPES))
+    background = pixels.max(2) < 12
+    kind[background] = (len(COLORS), len(SHAPES))
     return kind
 
 
@@ -136,7 +137,7 @@ class Exam(nn.Module):
 
     def __init__(self, dim: int, queries: int) -> None:
         super().__init__()
-        self.kind = nn.Linear(dim, len(COLOURS) + 1 + len(SHAPES) + 1)
+        self.kind = nn.Linear(dim, len(COLORS) + 1 + len(SHAPES) + 1)
         self.depth = nn.Linear(dim, 1)
         self.point = nn.ModuleList(nn.Linear(dim, dim) for _ in VIEWS)
         self.cell = nn.Linear(dim, dim)
@@ -147,7 +148,7 @@ class Exam(nn.Module):
     def forward(self, features: Tensor, readout: Tensor, lesson: Lesson) -> dict[str, Tensor]:
         """`features [B, V, N, D]`, `readout [B·Q, K, D]` → one scalar per task."""
         kind = self.kind(features).flatten(0, 2)
-        colour, shape = kind.split((len(COLOURS) + 1, len(SHAPES) + 1), 1)
+        colour, shape = kind.split((len(COLORS) + 1, len(SHAPES) + 1), 1)
         truth = lesson.cell_kind.flatten(0, 2)
         logits = self.pointing(features, readout)
         flat, there = readout.flatten(1), lesson.present
