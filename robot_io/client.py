@@ -3,20 +3,22 @@
     with PolicyClient("gpu-box:8000", robot_spec=robot.spec) as driver:
         chunk = driver.infer(robot.observe())
 
-The client is a `robot_io.robot.Driver`, so whatever runs a policy in this process runs a served one. It opens a websocket that
-speaks openpi's protocol (`robot_io.messages`), reads the server's first message and refuses a policy that was
-made for another robot before anything moves. Each observation is checked before it is sent and each reply before it is
-returned. Requests and replies alternate; use one client per thread.
+The client is a `robot_io.robot.Driver`, so whatever runs a policy in this process runs a served one. It opens a
+websocket that speaks openpi's protocol (`robot_io.messages`), reads the server's first message and refuses a policy
+that was made for another robot before anything moves. Each observation is checked before it is sent and each reply
+before it is returned. Requests and replies alternate; use one client per thread.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
 from robot_io.errors import UserError
@@ -91,9 +93,9 @@ class PolicyClient:
         chunk.info["round_trip_ms"] = 1e3 * (time.perf_counter() - started)
         return chunk
 
-    def reset(self) -> None:
-        """Tell the policy that a new episode starts."""
-        self._exchange({"reset": True})
+    def reset(self, seed: int = 0) -> None:
+        """Tell the policy that a new episode starts; what it draws from then on follows from `seed`."""
+        self._exchange({"reset": True, "seed": seed})
 
     def close(self) -> None:
         """Hang up. A later request would connect again."""
@@ -111,7 +113,8 @@ class PolicyClient:
         """Open the connection, read the first message, and refuse a policy for another robot."""
         self._socket = self._open()
         try:
-            metadata = self._receive()
+            with self._losses_explained():
+                metadata = self._read(self._socket.recv(timeout=self._timeout))
             spec = _read_metadata(metadata, self.url)
             # After a broken connection another policy may be served there: it must fit as the first one did.
             robot = self._robot_spec or (self.spec if self.metadata else spec)
@@ -125,7 +128,7 @@ class PolicyClient:
         deadline = time.monotonic() + self._wait
         while True:
             try:
-                # The server may think for longer than a keepalive ping waits; `timeout` decides when a reply is too late.
+                # The server may think for longer than a ping waits; `timeout` decides when a reply is too late.
                 # The way to a robot is direct, whatever web proxy the environment names.
                 return connect(
                     self.url,
@@ -163,29 +166,32 @@ class PolicyClient:
         if self._socket is None:
             self._connect()
         try:
-            self._socket.send(frame)
-            reply = self._receive()
-        except WebSocketException as error:
-            self.close()
-            raise self._lost(error) from None
-        except UserError:
-            raise
+            with self._losses_explained():
+                self._socket.send(frame)
+                answer = self._socket.recv(timeout=self._timeout)
         except BaseException:
-            # Interrupted between request and reply: hang up, or the next request would be given this one's answer.
+            # Interrupted between request and answer: hang up, or the next request would be given this one's answer.
             self.close()
             raise
+        reply = self._read(answer)
         if not isinstance(reply, dict) or reply.get("request_id") != request_id:
             self.close()
-            raise UserError(
-                f"policy server at {self.url}", "answered another request", f"request {request_id}", "try again"
+            raise ServerLost(
+                f"policy server at {self.url}", "answered another request", f"request {request_id}", "hold the robot"
             )
         return reply
 
-    def _receive(self) -> Any:
+    def _read(self, answer: bytes | str) -> Any:
+        """Decode an answer. Text is openpi's way to report an error; the connection stays usable."""
+        if isinstance(answer, str):
+            raise UserError(f"policy server at {self.url}", f"it answered: {answer}")
+        return unpackb(answer, max_bytes=self._max_bytes)
+
+    @contextmanager
+    def _losses_explained(self) -> Iterator[None]:
         try:
-            frame = self._socket.recv(timeout=self._timeout)
+            yield
         except TimeoutError:
-            self.close()
             raise ServerLost(
                 f"policy server at {self.url}",
                 f"no answer within {self._timeout:g} s",
@@ -193,19 +199,12 @@ class PolicyClient:
                 "hold the robot; check the server, or raise the timeout",
             ) from None
         except ConnectionClosed as error:
-            self.close()
-            raise self._lost(error) from None
-        if isinstance(frame, str):
-            raise UserError(f"policy server at {self.url}", f"it answered: {frame}")
-        return unpackb(frame, max_bytes=self._max_bytes)
-
-    def _lost(self, error: Exception) -> ServerLost:
-        return ServerLost(
-            f"policy server at {self.url}",
-            f"the connection was lost ({error})",
-            "an open connection",
-            "hold the robot; see the server's log",
-        )
+            raise ServerLost(
+                f"policy server at {self.url}",
+                f"the connection was lost ({error})",
+                "an open connection",
+                "hold the robot; see the server's log",
+            ) from None
 
 
 def _url(address: str) -> str:

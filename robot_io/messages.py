@@ -2,23 +2,25 @@
 
 An observation is one flat dict. Pictures are `uint8 [H, W, 3]`; NAME is a camera's name in the robot's spec.
 
-| key                                  | value                                                   | from                     |
-|--------------------------------------|---------------------------------------------------------|--------------------------|
-| `observation/NAME_image`             | picture (this is what `encode_observation` writes)      | openpi LIBERO's wrist    |
-| `observation/NAME`                   | picture, also understood                                | openpi DROID             |
-| `observation/image`                  | picture of the *first* camera, also understood          | openpi LIBERO            |
-| `observation/state`                  | `float [S]`                                             | openpi                   |
-| `prompt`                             | the instruction                                         | openpi                   |
-| `observation/depth/NAME`             | `float32 [H, W]` metres, 0 where nothing was measured   | ours, optional           |
-| `observation/intrinsics/NAME`        | `float32 [3, 3]` pixels                                 | ours, optional           |
-| `observation/world_from_camera/NAME` | `float32 [4, 4]`                                        | ours, optional           |
-| `time`                               | seconds on the robot's clock                            | ours, optional           |
-| `reset`                              | True: a new episode starts; may come without the rest   | ours, optional           |
-| `request_id`                         | int or short text, echoed in the reply                  | ours, optional           |
+| key                                  | value                                                 | from                  |
+|--------------------------------------|-------------------------------------------------------|-----------------------|
+| `observation/NAME_image`             | picture (this is what `encode_observation` writes)    | openpi LIBERO's wrist |
+| `observation/NAME`                   | picture, also understood                              | openpi DROID          |
+| `observation/image`                  | picture of the *first* camera, also understood        | openpi LIBERO         |
+| `observation/state`                  | `float [S]`                                           | openpi                |
+| `prompt`                             | the instruction                                       | openpi                |
+| `observation/depth/NAME`             | `float32 [H, W]` metres, 0 where nothing was measured | ours, optional        |
+| `observation/intrinsics/NAME`        | `float32 [3, 3]` pixels                               | ours, optional        |
+| `observation/world_from_camera/NAME` | `float32 [4, 4]`                                      | ours, optional        |
+| `time`                               | seconds on the robot's clock                          | ours, optional        |
+| `reset`                              | True: a new episode starts; may come without the rest | ours, optional        |
+| `seed`                               | int, with `reset`: what is drawn then follows from it | ours, optional        |
+| `request_id`                         | int or short text, echoed in the reply                | ours, optional        |
 
-The reply holds `actions float32 [T, A]` in the robot's units, openpi's `policy_timing` and `server_timing`, `time` at which the first
-action applies, and `request_id` if one was sent. `decode_observation` is the one place where an observation is held
-against a spec: a camera missing, a wrong size or state, a NaN are each one `UserError` that names the culprit.
+The reply holds `actions float32 [T, A]` in the robot's units, openpi's `policy_timing` and `server_timing`, `time` at
+which the first action applies, and `request_id` if one was sent. `decode_observation` is the one place where an
+observation is held against a spec: a camera missing, a wrong size or state, a NaN are each one `UserError` that names
+the culprit.
 """
 
 from __future__ import annotations

@@ -75,8 +75,7 @@ class Registry:
         """
         try:
             if kind in self._addresses or ":" in kind:
-                module, _, name = self._addresses.get(kind, kind).partition(":")
-                return getattr(importlib.import_module(module), name)
+                return load_address(self._addresses.get(kind, kind))
             for point in entry_points(group=self.group):
                 if point.name == kind:
                     return point.load()
@@ -114,3 +113,22 @@ class Registry:
                 tuple(getattr(made, "provides", ())),
             )
         return [cards[kind] for kind in sorted(cards)]
+
+
+def load_address(address: str) -> Any:
+    """What `module:name` names.
+
+    Raises:
+        UserError: no such module, or no such name in it.
+        ModuleNotFoundError: the module needs a package that is not installed.
+    """
+    module, _, name = address.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        found = f"there is no module '{error.name}'"
+    except AttributeError:
+        found = f"module '{module}' has no '{name}'"
+    raise UserError(f"address '{address}'", found, "module:Class", "check the spelling and that the module is on the Python path")

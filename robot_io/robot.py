@@ -62,4 +62,15 @@ class Driver(Protocol):
 
     def infer(self, observation: Observation) -> ActionChunk: ...
 
-    def reset(self) -> None: ...
+    def reset(self, seed: int = 0) -> None:
+        """A new episode begins. Whatever is random in it follows from `seed`."""
+        ...
+
+
+class Demonstrator(Driver, Protocol):
+    """A scripted expert. A simulator that has one names its class in its attribute `expert: str` (`module:Class`), which is
+    called with the robot and `noise`, the chance per step that a disturbance begins."""
+
+    def decide(self) -> tuple[np.ndarray, np.ndarray]:
+        """The action to record and the action to carry out (disturbed, to show recoveries), each `float32 [A]`."""
+        ...

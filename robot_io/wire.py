@@ -1,10 +1,11 @@
-"""The bytes on the wire: msgpack with NumPy arrays, byte for byte the encoding of openpi's `openpi_client.msgpack_numpy`.
+"""The bytes on the wire: msgpack with NumPy arrays, byte for byte as `openpi_client.msgpack_numpy` writes them.
 
-An array travels as a map with bytes keys `{b"__ndarray__": True, b"data": …, b"dtype": "<f4", b"shape": [2, 3]}`, a NumPy
-scalar as `{b"__npgeneric__": True, b"data": 0.5, b"dtype": "<f4"}`; everything else is plain msgpack. There is no pickle, so a
-frame can hold data and nothing else. Where openpi trusts its peer this codec does not: a frame has a bounded size and
-a bounded number of items, only fixed-size dtypes pass (no object, void or complex), and an array's bytes must fit its shape.
-Decoded arrays are read-only views of the frame. What a message means is in `robot_io.messages`.
+An array travels as a map with bytes keys, `{b"__ndarray__": True, b"data": …, b"dtype": "<f4", b"shape": [2, 3]}`, a
+NumPy scalar as `{b"__npgeneric__": True, b"data": 0.5, b"dtype": "<f4"}`; everything else is plain msgpack. There is no
+pickle, so a frame can hold data and nothing else. Where openpi trusts its peer this codec does not: a frame has a
+bounded size and a bounded number of items, only fixed-size dtypes pass (no object, void or complex), and an array's
+bytes must fit its shape. Decoded arrays are read-only views of the frame. What a message means is in
+`robot_io.messages`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def packb(value: Any, *, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def unpackb(frame: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
-    """Decode one frame. A hostile one raises `WireError` and costs at most a small multiple of `max_bytes` of memory."""
+    """Decode one frame. A hostile one raises `WireError` and costs little more memory than its size."""
     if len(frame) > max_bytes:
         raise WireError("frame", f"{len(frame)} bytes long", f"at most {max_bytes}", "send smaller pictures")
     items = 0
