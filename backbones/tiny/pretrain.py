@@ -5,7 +5,8 @@ One rendered scene teaches several instructions, because the eye looks once and 
     grounding   the readout, matched against the picture cells, points at the named object in each view, or at nothing
     position    the readout says where the object is in the base frame, and where it is from the tool
     held        … and whether the gripper already holds it
-    cells       every picture cell says which colour and shape it shows, and how far away it is
+    cells       every picture cell says which colour and shape it shows, how far away it is, and where that object is: in the
+                base frame as the front camera sees it, from the tool as the wrist camera does
 
 The heads that do this are thrown away; the backbone's weights are kept. The whole student is saved beside them, so that
 a run can go on (`--init`).
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from backbones.context import Inputs
 from backbones.tiny.model import Tiny
-from backbones.tiny.scenes import EMPTY, HELD_OUT, SLOTS, VIEWS, open_arrays
+from backbones.tiny.scenes import EMPTY, HELD_OUT, VIEWS, open_arrays
 from perception.percept import Percept
 from robot_io.tabletop.scene import COLORS, SHAPES
 
@@ -60,6 +61,7 @@ class Lesson:
     words: list[str]  # B·Q
     cell_kind: Tensor  # [B, V, N, 2] colour and shape index, or the background class
     cell_depth: Tensor  # [B, V, N]
+    cell_place: Tensor  # [B, V, N, 3] of the object shown; NaN in the background
     where: Tensor  # [B·Q, V, N+1] distribution over cells and "not visible"
     place: Tensor  # [B·Q, 6] in the base frame, and from the tool
     held: Tensor  # [B·Q]
@@ -83,10 +85,12 @@ class Teacher:
         safe = np.maximum(slots, 0)
         place = a["places"][batch, safe]
         visible = a["pixels"][batch, :, safe].astype(np.float32) * present[..., None, None]  # [B, Q, V, N]
+        kinds, places = shown_by_cells(a)
         return Lesson(
             images=self._light(a["images"], rng),
             words=words,
-            cell_kind=torch.from_numpy(cell_kinds(a["pixels"], a["kinds"])),
+            cell_kind=torch.from_numpy(kinds),
+            cell_place=torch.from_numpy(places) * METRE,
             cell_depth=torch.from_numpy(a["depth"].astype(np.float32)),
             where=torch.from_numpy(distribution(visible)).flatten(0, 1),
             place=torch.from_numpy(np.concatenate([place, place - a["tool"][:, None]], -1)).flatten(0, 1) * METRE,
@@ -116,13 +120,16 @@ class Teacher:
         return (pixels * gain + offset).clamp_(0, 1)
 
 
-def cell_kinds(pixels: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """`[B, V, N, 2]`: the colour and shape of the object that fills most of each cell, the last class where none does."""
+def shown_by_cells(a: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """`[B, V, N, 2]`: colour and shape of the object that fills most of each cell, the last class where none does; and
+    `[B, V, N, 3]`: where that object is, NaN where there is none."""
+    pixels, scene = a["pixels"], np.arange(len(a["pixels"]))[:, None, None]
     winner = pixels.argmax(2)  # [B, V, N]
-    kind = kinds[np.arange(len(kinds))[:, None, None], winner].astype(np.int64)
+    kinds, places = a["kinds"][scene, winner].astype(np.int64), a["places"][scene, winner].copy()
+    places[:, VIEWS.index("wrist")] -= a["tool"][:, None]
     background = pixels.max(2) < 12
-    kind[background] = (len(COLORS), len(SHAPES))
-    return kind
+    kinds[background], places[background] = (len(COLORS), len(SHAPES)), np.nan
+    return kinds, places
 
 
 def distribution(visible: np.ndarray) -> np.ndarray:
@@ -139,6 +146,7 @@ class Exam(nn.Module):
         super().__init__()
         self.kind = nn.Linear(dim, len(COLORS) + 1 + len(SHAPES) + 1)
         self.depth = nn.Linear(dim, 1)
+        self.shown = nn.ModuleList(nn.Linear(dim, 3) for _ in VIEWS)
         self.point = nn.ModuleList(nn.Linear(dim, dim) for _ in VIEWS)
         self.cell = nn.Linear(dim, dim)
         self.nothing = nn.Linear(queries * dim, len(VIEWS))
@@ -151,11 +159,14 @@ class Exam(nn.Module):
         colour, shape = kind.split((len(COLORS) + 1, len(SHAPES) + 1), 1)
         truth = lesson.cell_kind.flatten(0, 2)
         logits = self.pointing(features, readout)
+        shown = torch.stack([head(features[:, v]) for v, head in enumerate(self.shown)], 1)
+        known = lesson.cell_place.isfinite()
         flat, there = readout.flatten(1), lesson.present
         return {
             "colour": F.cross_entropy(colour, truth[:, 0]),
             "shape": F.cross_entropy(shape, truth[:, 1]),
             "depth": F.smooth_l1_loss(self.depth(features).squeeze(-1), lesson.cell_depth),
+            "shown": F.smooth_l1_loss(shown[known], lesson.cell_place[known], beta=0.1),
             "where": -(lesson.where * logits.log_softmax(-1)).sum(-1).mean(),
             "place": F.smooth_l1_loss(self.place(flat)[there], lesson.place[there], beta=0.1),
             "held": F.binary_cross_entropy_with_logits(self.held(flat).squeeze(-1), lesson.held),
@@ -170,7 +181,7 @@ class Exam(nn.Module):
         return torch.cat([match, self.nothing(readout.flatten(1))[..., None]], -1)
 
 
-WEIGHT = {"colour": 1.0, "shape": 1.0, "depth": 0.5, "where": 1.0, "place": 2.0, "held": 0.3}
+WEIGHT = {"colour": 1.0, "shape": 1.0, "depth": 0.5, "shown": 1.0, "where": 1.0, "place": 2.0, "held": 0.3}
 
 
 class Student(nn.Module):
@@ -243,7 +254,7 @@ def rate(step: int, total: int, peak: float) -> float:
 def pretrain(
     scenes: Path, exams: dict[str, Path], out: Path, steps: int, batch: int, peak: float, every: int, init: Path | None
 ) -> None:
-    console, arrays = Console(), open_arrays(scenes)
+    console, arrays = Console(), {name: np.array(array) for name, array in open_arrays(scenes).items()}
     torch.manual_seed(0)
     student = Student(Tiny.Config(weights=None))
     if init is not None:
@@ -269,7 +280,7 @@ def pretrain(
             row = {"step": step + 1, "seconds": round(time.monotonic() - began), "loss": running, **scores}
             with log.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            console.print(row)
+            console.print_json(json.dumps(row), indent=None)
             save_file(student.state_dict(), state)
             save_file(student.backbone.state_dict(), out)
 
