@@ -1,6 +1,6 @@
 """What the tabletop simulator costs, and how well its expert does.
 
-    python benchmarks/tabletop.py     # writes docs/results/tabletop_speed.json and tabletop_expert.json; then: python -m vla.results
+    python benchmarks/tabletop.py     # writes docs/results/tabletop_{speed,expert}.json; then: python -m vla.results
 
 CPU milliseconds on one thread, each averaged over a hundred repetitions or more; the expert on seeds 0 to 99.
 """

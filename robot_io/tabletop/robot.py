@@ -1,0 +1,317 @@
+"""The tabletop simulator as a `Simulator`: a UR5e with a Robotiq 2F-85, two RGB-D cameras, ten control steps a second.
+
+State, `float32 [16]`: tool position (m, base frame), the first two columns of its rotation matrix (Zhou et al., 2019), gripper
+opening (0 closed … 1 open), joint positions (rad). Actions, `float32 [7]`: `ee_delta` moves the commanded tool pose by
+`x y z` (m) and a rotation vector (rad), both in the base frame; `joint` names joint positions (rad). The last number
+is the gripper, 1 open … 0 closed. Nothing is drawn until `observe` is called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import mujoco
+import numpy as np
+from pydantic import Field
+
+from robot_io.errors import UserError
+from robot_io.registry import ComponentConfig
+from robot_io.robot import Outcome
+from robot_io.tabletop import scene
+from robot_io.tabletop.cameras import Cameras
+from robot_io.tabletop.kinematics import HOME, Kinematics, rotation_matrix, rotation_vector, tool_down
+from robot_io.tabletop.randomize import measure_linkage, randomize
+from robot_io.tabletop.spec import RATE_HZ, make_spec
+from robot_io.tabletop.tasks import Layout, Task, draw_layout
+from robot_io.types import Observation
+
+LEASH, TURN_LEASH = 0.045, 0.3  # how far the commanded pose may run ahead of the measured one, m and rad
+JOINT_LIMIT = 0.35  # likewise for joints, rad
+REACH_LOW, REACH_HIGH = np.array([0.28, -0.30, 0.018]), np.array([0.68, 0.30, 0.40])
+LIFTED, WRONG_LIFTED = 0.05, 0.03
+ROBOT_MASK = 100
+
+
+@dataclass(frozen=True)
+class ObjectState:
+    """Where an object really is; for experts, labels and evaluation, never for a policy.
+
+    Attributes:
+        id: the object's value in `TabletopRobot.masks`.
+        position: of its centre, `float64 [3]`, m, base frame.
+        half_width: half of the size of its footprint, m.
+        height: of its centre above where it would stand on the table, m.
+        target: the instruction is about it.
+    """
+
+    id: int
+    name: str
+    color: str
+    shape: str
+    position: np.ndarray
+    half_width: float
+    height: float
+    target: bool
+
+
+class TabletopRobot:
+    """A simulated UR5e at a table of objects. Build it from a `Config` or from its fields."""
+
+    class Config(ComponentConfig):
+        """Options of the simulator.
+
+        Attributes:
+            image_size: height and width of both cameras' pictures.
+            action_space: `ee_delta` or `joint`.
+            vary_look: also draw the lamp's brightness and the table's colour from the seed.
+            max_steps: control steps before an episode ends; None means 100 for pick and 160 for place.
+        """
+
+        kind: Literal["tabletop"] = "tabletop"
+        task: Task = Task()
+        image_size: int = Field(128, ge=32, le=1024)
+        action_space: Literal["ee_delta", "joint"] = "ee_delta"
+        vary_look: bool = False
+        max_steps: int | None = Field(None, ge=1)
+
+    expert = "robot_io.tabletop.expert:Expert"
+    """Address of the class that demonstrates (see `robot_io.robot.Demonstrator`)."""
+
+    def __init__(self, config: Config | None = None, **options: object) -> None:
+        self.config = config or self.Config(**options)
+        task = self.config.task
+        self.max_steps = self.config.max_steps or (100 if task.task == "pick" else 160)
+        self.spec = make_spec(self.config.image_size, self.config.action_space)
+        self.model = scene.build(1 + task.distractors, task.n_bowls, self.config.image_size)
+        self.data = mujoco.MjData(self.model)
+        self.kinematics = Kinematics()
+        self.layout: Layout | None = None
+        self._cameras: Cameras | None = None
+        self._index()
+
+    # The contract ---------------------------------------------------------------------------------------------
+
+    def reset(self, seed: int) -> None:
+        """Lay out the scene of `seed`; the arm waits above it, never at quite the same place."""
+        rng = np.random.default_rng([seed, 0])
+        self.lay_out(draw_layout(self.config.task, rng))
+        start = np.array([0.45, 0.0, 0.20]) + rng.uniform(-1, 1, 3) * [0.03, 0.06, 0.025]
+        self.pose_arm(start, tool_down(rng.uniform(-0.1, 0.1)))
+        if self.config.vary_look:
+            scene.vary_look(self.model, rng)
+
+    def randomize(self, seed: int) -> None:
+        """Any scene with the arm anywhere, for pictures to learn to see from; much cheaper than an episode."""
+        rng = np.random.default_rng([seed, 2])
+        randomize(self, rng)
+        if self.config.vary_look:
+            scene.vary_look(self.model, rng)
+
+    def observe(self) -> Observation:
+        """Draw both cameras and read the state."""
+        self._require_reset()
+        frames = {name: self._drawn().frame(self.data, name) for name in scene.CAMERAS}
+        return Observation(frames, self.state(), self.layout.instruction, float(self.data.time))
+
+    def act(self, action: np.ndarray) -> None:
+        """Carry out one action for a tenth of a second; numbers beyond the limits are clipped to them."""
+        self._require_reset()
+        action = self._checked(action)
+        measured = self.joints()
+        if self.config.action_space == "ee_delta":
+            self._target = self.target_after(action)
+            joints, _ = self.kinematics.inverse(self._command, *self._target, iterations=8)
+            joints = np.clip(joints, measured - JOINT_LIMIT, measured + JOINT_LIMIT)
+        else:
+            joints = np.clip(action[:6], measured - JOINT_LIMIT, measured + JOINT_LIMIT)
+            self._target = self.kinematics.forward(joints)
+        self._run(joints, action[6])
+        self._judge()
+
+    def outcome(self) -> Outcome:
+        done = self._success or self._steps >= self.max_steps
+        return Outcome(done, self._success, self._wrong_object, self._steps)
+
+    def close(self) -> None:
+        if self._cameras is not None:
+            self._cameras.close()
+            self._cameras = None
+
+    # What the robot measures ----------------------------------------------------------------------------------
+
+    def state(self) -> np.ndarray:
+        """`float32 [16]`, as the header says."""
+        position, rotation = self.tool()
+        return np.concatenate([position, rotation[:, 0], rotation[:, 1], [self.opening()], self.joints()]).astype(np.float32)
+
+    def tool(self) -> tuple[np.ndarray, np.ndarray]:
+        """Measured position and rotation of the point between the fingertips."""
+        return self.data.site_xpos[self._tool].copy(), self.data.site_xmat[self._tool].reshape(3, 3).copy()
+
+    def opening(self) -> float:
+        """Of the gripper: 0 closed … 1 open."""
+        return float(np.clip(1 - self.data.qpos[self._driver] / 0.8, 0, 1))
+
+    def joints(self) -> np.ndarray:
+        return self.data.qpos[:6].copy()
+
+    # For experts, labels and evaluation, never part of an observation --------------------------------------------
+
+    def object_state(self) -> list[ObjectState]:
+        """The objects on the table, in the order of their mask ids (1, 2, …)."""
+        self._require_reset()
+        found = []
+        for i, item in enumerate(self.layout.items):
+            position = self.data.body(f"object{i}").xpos.copy()
+            found.append(ObjectState(i + 1, item.name, item.color, item.shape, position, item.half_width,
+                                     float(position[2] - self._rest[i]), i == self.layout.target))
+        return found
+
+    def bowl_position(self) -> np.ndarray | None:
+        """Of the bowl that the instruction is about, `float64 [3]`."""
+        return None if self.layout.bowl is None else self.data.mocap_pos[self.layout.bowl].copy()
+
+    def masks(self) -> dict[str, np.ndarray]:
+        """Instance ids `int32 [H, W]` by camera: 0 background, objects from 1, then bowls, the robot `ROBOT_MASK`."""
+        self._require_reset()
+        table = self._instance_of_geom
+        return {name: table[self._drawn().geom_ids(self.data, name)] for name in scene.CAMERAS}
+
+    def grasped(self) -> int | None:
+        """Index of the object that both fingers touch, if any."""
+        touched: dict[int, set[int]] = {}
+        for pair in self.data.contact.geom:
+            for pad, other in (pair, pair[::-1]):
+                if pad in self._pads and other in self.slot_of_geom:
+                    touched.setdefault(self.slot_of_geom[other], set()).add(self._pads[pad])
+        return next((slot for slot, fingers in touched.items() if len(fingers) == 2), None)
+
+    def belongs_to_robot(self, geom: int) -> bool:
+        return self._instance_of_geom[geom] == ROBOT_MASK
+
+    def target_after(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The commanded tool pose after an `ee_delta` action: on a leash to the measured pose, inside the workspace."""
+        (at, facing), (position, rotation) = self.tool(), self._target
+        ahead = position + action[:3] - at
+        position = at + ahead * min(1.0, LEASH / max(np.linalg.norm(ahead), 1e-9))
+        turn = rotation_vector(rotation_matrix(action[3:6]) @ rotation @ facing.T)
+        rotation = rotation_matrix(turn * min(1.0, TURN_LEASH / max(np.linalg.norm(turn), 1e-9))) @ facing
+        return np.clip(position, REACH_LOW, REACH_HIGH), rotation
+
+    # Setting the scene ----------------------------------------------------------------------------------------
+
+    def lay_out(self, layout: Layout) -> None:
+        """Put objects and bowls where `layout` says; slots it does not use wait out of sight."""
+        self.layout, self._steps, self._success, self._wrong_object = layout, 0, False, False
+        mujoco.mj_resetData(self.model, self.data)
+        self._rest = np.array([scene.half_height(item.shape, item.half_width) for item in layout.items])
+        for i in range(1 + self.config.task.distractors):
+            used = i < len(layout.items)
+            self.model.body_gravcomp[self.model.body(f"object{i}").id] = 0 if used else 1
+            if used:
+                item = layout.items[i]
+                scene.dress(self.model, i, item.shape, item.half_width, item.rgb)
+                self.place_object(i, np.array([*item.position, self._rest[i]]), item.yaw)
+        for i, bowl in enumerate(layout.bowls):
+            scene.tint_bowl(self.model, i, scene.BOWL_COLORS[bowl.color])
+            self.data.mocap_pos[i] = *bowl.position, 0.0
+
+    def place_object(self, index: int, position: np.ndarray, yaw: float) -> None:
+        """Put an object somewhere, at rest."""
+        start = self.model.joint(f"object{index}").qposadr[0]
+        self.data.qpos[start:start + 3] = position
+        self.data.qpos[start + 3:start + 7] = np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)
+
+    def pose_arm(self, position: np.ndarray, rotation: np.ndarray, opening: float = 1.0) -> float:
+        """Put the arm at a tool pose, at rest; returns what inverse kinematics missed it by, in metres or radians."""
+        joints, error = self.kinematics.inverse(HOME, position, rotation, iterations=60)
+        self.data.qpos[:6] = joints
+        self.data.ctrl[:6] = joints
+        self.set_gripper(opening)
+        self._command = joints
+        mujoco.mj_forward(self.model, self.data)
+        self._target = self.tool()
+        return error
+
+    def set_gripper(self, opening: float) -> None:
+        """Put the fingers' linkage at an opening, at rest."""
+        self.data.ctrl[6] = 255 * (1 - opening)
+        self.data.qpos[self._linkage] = self._linkage_at(opening)
+
+    # Inside ----------------------------------------------------------------------------------------------------
+
+    def _checked(self, action: np.ndarray) -> np.ndarray:
+        action = np.asarray(action, np.float64)
+        spec = self.spec.action
+        if action.shape != (spec.dim,):
+            raise UserError("action", f"shape {action.shape}", f"({spec.dim},): {', '.join(spec.names)}",
+                            "check that the driver was made for this robot's action space")
+        if not np.isfinite(action).all():
+            raise UserError("action", "it holds NaN or infinite values", "finite numbers", "hold the robot and check the driver")
+        return np.clip(action, spec.low, spec.high)
+
+    def _run(self, joints: np.ndarray, gripper: float) -> None:
+        """Simulate one control period, the servos' set points moving evenly from the last command to `joints`."""
+        parts, substeps = 5, round(1 / RATE_HZ / scene.TIMESTEP)
+        self.data.ctrl[6] = 255 * (1 - gripper)
+        for i in range(1, parts + 1):
+            self.data.ctrl[:6] = self._command + (joints - self._command) * i / parts
+            mujoco.mj_step(self.model, self.data, substeps // parts)
+        self._command = joints
+        self._steps += 1
+        mujoco.mj_kinematics(self.model, self.data)  # a step leaves poses as they were before it
+        mujoco.mj_camlight(self.model, self.data)
+
+    def _judge(self) -> None:
+        objects = self.object_state()
+        target = objects[self.layout.target]
+        self._wrong_object |= any(thing.height >= WRONG_LIFTED for thing in objects if not thing.target)
+        if self.layout.bowl is None:
+            near = np.linalg.norm(target.position - self.tool()[0]) < 0.05
+            self._success |= bool(target.height >= LIFTED and near)
+        else:
+            offset = target.position - self.bowl_position()
+            inside = np.linalg.norm(offset[:2]) < scene.BOWL_RADIUS and offset[2] < scene.BOWL_HEIGHT + target.half_width
+            start = self.model.joint(f"object{self.layout.target}").dofadr[0]
+            still = np.linalg.norm(self.data.qvel[start:start + 3]) < 0.05
+            self._success |= bool(inside and still and self.opening() > 0.6)
+
+    def _drawn(self) -> Cameras:
+        if self._cameras is None:
+            cameras = Cameras(self.model, self.config.image_size)
+            cameras.check(self.data, scene.CAMERAS[0])
+            self._cameras = cameras
+        return self._cameras
+
+    def _require_reset(self) -> None:
+        if self.layout is None:
+            raise UserError("tabletop robot", "it has no scene yet", "a scene", "call reset(seed) first")
+
+    def _linkage_at(self, opening: float) -> np.ndarray:
+        """Positions of the gripper's eight joints at an opening, from a table measured once."""
+        openings, positions = self._linkage_table
+        return np.array([np.interp(opening, openings, column) for column in positions.T])
+
+    def _index(self) -> None:
+        """Look up, once, which number means what in the model."""
+        model = self.model
+        self._tool = model.site(f"{scene.GRIPPER}pinch").id
+        self._driver = model.joint(f"{scene.GRIPPER}right_driver_joint").qposadr[0]
+        fingers = [i for i in range(model.njnt) if model.joint(i).name.startswith(scene.GRIPPER)]
+        self._linkage = model.jnt_qposadr[fingers]
+        self._linkage_table = measure_linkage(model, self._linkage)
+        self._pads = {model.geom(f"{scene.GRIPPER}{side}_pad{i}").id: finger
+                      for finger, side in enumerate(("left", "right")) for i in (1, 2)}
+        names = [model.body(int(body)).name for body in model.geom_bodyid]
+        n_objects = 1 + self.config.task.distractors
+        self.slot_of_geom = {geom: int(name[6:]) for geom, name in enumerate(names) if name.startswith("object")}
+        self._instance_of_geom = np.full(model.ngeom + 1, ROBOT_MASK, np.int32)  # the last entry answers to -1
+        self._instance_of_geom[-1] = 0
+        for geom, name in enumerate(names):
+            if name == "world":
+                self._instance_of_geom[geom] = 0
+            elif name.startswith("object"):
+                self._instance_of_geom[geom] = 1 + int(name[6:])
+            elif name.startswith("bowl"):
+                self._instance_of_geom[geom] = 1 + n_objects + int(name[4:])
