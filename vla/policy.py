@@ -1,0 +1,222 @@
+"""A policy is a composition: front-ends → backbone → head, between a robot's units on both sides.
+
+    Observation ──▶ Batch ──front-ends──▶ Percept ──backbone──▶ Context ──head──▶ normalised chunk ──▶ ActionChunk
+
+It is also a `robot_io.robot.Driver`: `infer` one observation at a time, `reset` between episodes. Sampling never touches torch's
+global random state: the k-th call after `reset(seed)` always draws the same noise. `vla.folder` saves and loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from backbones import BACKBONES
+from backbones.context import Backbone, Context, Inputs
+from heads import HEADS
+from heads.head import Head, Loss, Output
+from perception import PERCEPTION
+from perception.percept import Batch, FrontEnd, Percept, perceive
+from robot_io import ActionChunk, Observation, RobotSpec, UserError
+from robot_io.errors import nearest
+from vla.normalize import Normalizer
+from vla.recipe import Recipe
+from vla.seeds import mix
+from vla.tuning import tune
+
+
+class Policy(nn.Module):
+    """See the module's text. `spec` is the robot's, narrowed to the cameras (and the depth) that this policy looks at."""
+
+    def __init__(self, recipe: Recipe, spec: RobotSpec, normalizer: Normalizer, front_ends: Iterable[FrontEnd],
+                 backbone: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.recipe, self.spec = recipe, spec
+        self.normalizer = normalizer
+        self.front_ends = nn.ModuleList(front_ends)
+        self.backbone, self.head = backbone, head
+        self.register_buffer("state_index", torch.tensor(_state_index(recipe, spec), dtype=torch.long), persistent=False)
+        for front_end in self.front_ends:
+            if front_end.frozen:
+                front_end.requires_grad_(False)
+        self.eval()
+        self.reset()
+
+    @classmethod
+    def build(cls, recipe: Recipe, spec: RobotSpec, normalizer: Normalizer) -> Policy:
+        """A new policy for the robot `spec`: pretrained where the backbone is, random (by the recipe's seed) elsewhere.
+
+        Raises:
+            UserError: a camera, depth or state entry that the recipe asks for and the robot lacks.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.train.seed)
+            spec, front_ends, backbone, head = assemble(recipe, spec)
+            backbone.load_pretrained()
+            return cls(recipe, spec, normalizer, front_ends, tune(backbone, recipe.tuning), head)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        return self.spec.observation.camera_names
+
+    @property
+    def device(self) -> torch.device:
+        return self.state_index.device
+
+    @property
+    def plain_backbone(self) -> Backbone:
+        """The backbone without the wrapper that carries its adapters."""
+        return self.backbone if isinstance(self.backbone, Backbone) else self.backbone.get_base_model()
+
+    def perceive(self, batch: Batch) -> Percept:
+        return perceive(self.front_ends, batch)
+
+    def context(self, batch: Batch, percept: Percept | None = None) -> Context:
+        """What the head sees. `percept` saves perceiving again where that was done ahead of time."""
+        percept = self.perceive(batch) if percept is None else percept
+        state = batch.state if self.normalizer.state is None else self.normalizer.state.normalize(batch.state)
+        return self.backbone(percept, batch.instructions, state[:, self.state_index])
+
+    def loss(self, batch: Batch, actions: Float[Tensor, "b t a"], valid: Bool[Tensor, "b t"],
+             percept: Percept | None = None) -> Loss:
+        """Imitation loss for `actions` in the robot's own units."""
+        return self.head.loss(self.context(batch, percept), self.normalizer.action.normalize(actions), valid)
+
+    forward = loss  # what distributed wrappers call
+
+    def sample(self, batch: Batch, n: int = 1) -> Float[Tensor, "b n t a"]:
+        """n chunks for each observation, in the robot's own units. Draws from torch's global generator."""
+        return self.normalizer.action.restore(self.head.sample(self.context(batch), n=n))
+
+    def act(self, observations: Sequence[Observation], n: int = 1, seed: int | None = None) -> list[ActionChunk]:
+        """n chunks for every observation, those of one observation side by side.
+
+        Args:
+            seed: fixes the noise of this call; None continues the sequence that `reset` began.
+
+        Raises:
+            UserError: an observation that does not match `spec`.
+        """
+        for observation in observations:
+            self._check(observation)
+        if seed is None:
+            seed = mix(self._seed, self._calls)
+            self._calls += 1
+        batch = Batch.stack(observations, self.cameras, self.device)
+        with torch.inference_mode(), self._evaluating(), self._seeded(seed):
+            chunks = self.sample(batch, n).float().cpu().numpy()
+        return [ActionChunk(chunk, self.spec.action, observation.time)
+                for observation, drawn in zip(observations, chunks, strict=True) for chunk in drawn]
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        return self.act([observation])[0]
+
+    def reset(self, seed: int = 0) -> None:
+        """Begin an episode: the noise of the calls that follow is a function of `seed` and their number."""
+        self._seed, self._calls = seed, 0
+
+    def train(self, mode: bool = True) -> Policy:
+        """As for any module, but frozen parts stay in evaluation mode: no dropout, no moving statistics."""
+        super().train(mode)
+        frozen: list[nn.Module] = [front_end for front_end in self.front_ends if front_end.frozen]
+        if self.recipe.tuning.vision == "frozen" and self.plain_backbone.vision:
+            frozen.append(self.plain_backbone.get_submodule(self.plain_backbone.vision))
+        for module in frozen:
+            module.eval()
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write the policy folder, in one piece or not at all (see `vla.folder`)."""
+        from vla.folder import save_policy
+
+        save_policy(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> Policy:
+        """Rebuild a saved policy: same weights, same statistics, and for the same seed the same samples."""
+        from vla.folder import load_policy
+
+        return load_policy(Path(folder)).to(device)
+
+    def _check(self, observation: Observation) -> None:
+        for camera in self.spec.observation.cameras:
+            frame = observation.cameras.get(camera.name)
+            if frame is None:
+                continue  # `Batch.stack` says which cameras there are
+            if frame.rgb.shape[:2] != (camera.height, camera.width):
+                raise UserError(f"camera '{camera.name}'", f"its picture is {frame.rgb.shape[0]}x{frame.rgb.shape[1]}",
+                                f"{camera.height}x{camera.width}", "set the camera to the size the policy was trained at")
+            if camera.depth and frame.depth is None:
+                raise UserError(f"camera '{camera.name}'", "it has no depth", "depth, which this policy's perception needs",
+                                "use a depth camera")
+        names = self.spec.observation.state
+        if observation.state.shape != (len(names),):
+            raise UserError("state", f"it has shape {observation.state.shape}", f"({len(names)},): {', '.join(names)}",
+                            "send the state in the order of the robot's specification")
+        if not np.isfinite(observation.state).all():
+            bad = names[int(np.argmin(np.isfinite(observation.state)))]
+            raise UserError("state", f"'{bad}' is {observation.state[names.index(bad)]}", "a finite number", "check that sensor")
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
+
+    @contextmanager
+    def _seeded(self, seed: int) -> Iterator[None]:
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+
+
+def assemble(recipe: Recipe, spec: RobotSpec) -> tuple[RobotSpec, list[FrontEnd], Backbone, Head]:
+    """The narrowed specification and the components, with random weights."""
+    front_ends = [PERCEPTION.load(config.kind)(config) for config in recipe.perception]
+    spec = _narrow(recipe, spec, front_ends)
+    camera = spec.observation.cameras[0]
+    backbone = BACKBONES.load(recipe.backbone.kind)(recipe.backbone, Inputs(
+        views=len(spec.observation.cameras), image_size=(camera.height, camera.width),
+        state_dim=len(_state_index(recipe, spec)),
+        token_dim=next((f.token_dim for f in reversed(front_ends) if f.token_dim is not None), None),
+    ))
+    head = HEADS.load(recipe.head.kind)(recipe.head, Output(
+        horizon=recipe.horizon, action_dim=spec.action.dim, context_dim=backbone.dim, queries=backbone.queries))
+    return spec, front_ends, backbone, head
+
+
+def _narrow(recipe: Recipe, spec: RobotSpec, front_ends: Sequence[FrontEnd]) -> RobotSpec:
+    """The robot as this policy sees it: only its cameras, and depth only if some front-end needs it."""
+    if recipe.data.cameras is not None:
+        spec = spec.with_cameras(recipe.data.cameras)
+    if not spec.observation.cameras:
+        raise UserError(f"robot '{spec.robot}'", "it has no camera", "at least one", "name some with data.cameras=[…]")
+    hungry = next((config.kind for config, f in zip(recipe.perception, front_ends, strict=True) if f.needs_depth), None)
+    for camera in spec.observation.cameras:
+        if hungry and not camera.depth:
+            raise UserError(f"camera '{camera.name}'", "it has no depth", f"depth, which '{hungry}' needs",
+                            "use a depth camera, or put a depth estimator before it")
+    cameras = tuple(replace(camera, depth=hungry is not None) for camera in spec.observation.cameras)
+    return replace(spec, observation=replace(spec.observation, cameras=cameras))
+
+
+def _state_index(recipe: Recipe, spec: RobotSpec) -> list[int]:
+    """Which entries of the robot's state the policy reads."""
+    names, wanted = spec.observation.state, recipe.data.state
+    if isinstance(wanted, bool):
+        return list(range(len(names))) if wanted else []
+    for name in wanted:
+        if name not in names:
+            raise UserError(f"state '{name}'", f"robot '{spec.robot}' does not measure it", "an entry of its state",
+                            nearest(name, names))
+    return [names.index(name) for name in wanted]
