@@ -1,0 +1,1 @@
+"""Closed-loop evaluation: trials on fixed seeds, run in parallel, with intervals."""
