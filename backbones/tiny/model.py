@@ -73,7 +73,8 @@ class Tiny(Backbone):
     """Words + views + state → K readouts. See the module's head."""
 
     vision = "eye"
-    lora_targets = r"layers\.\d+\.(attend\.[qkvo]|look\.[qkvo]|up|down)"
+    # Not `look.k` and `look.v`: they read the pictures, a hundred times longer than the rest, and tripled the cost of a step.
+    lora_targets = r"layers\.\d+\.(attend\.[qkvo]|look\.[qo]|up|down)"
     new_modules = ("state_projection", "token_projection")
 
     class Config(ComponentConfig):
