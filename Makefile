@@ -13,7 +13,7 @@ demo: setup
 	$(BIN)/vla demo --run runs/demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

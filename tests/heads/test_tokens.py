@@ -8,7 +8,9 @@ from toy_context import OUTPUT, all_valid, chunk, context, fit, gradients
 from heads.tokens import Tokens
 from robot_io import UserError
 
-SMALL = {"bins": 16, "width": 32, "depth": 1, "dropout": 0.0, "smoothing": 0.0}
+FLAT = {"kind": "flat", "width": 32, "depth": 1, "features": 16, "dropout": 0.0}
+QUERY = {"kind": "query", "width": 32, "depth": 1, "dropout": 0.0}
+SMALL = {"bins": 16, "basis": None, "smoothing": 0.0, "window": 0.0, "decoder": FLAT}
 
 
 def build(seed: int = 0, **options) -> Tokens:
@@ -41,16 +43,20 @@ def test_a_batch_without_a_valid_step_gives_a_zero_loss():
     assert loss == 0.0
 
 
-@pytest.mark.parametrize("options", [{}, {"binning": "openvla"}, {"reads": "hidden"}, {"bins": 256, "smoothing": 2.0}])
+@pytest.mark.parametrize("options", [
+    {}, {"binning": "openvla"}, {"decoder": {**QUERY, "reads": "hidden"}},
+    {"bins": 256, "basis": 32, "smoothing": 4.0, "window": 0.25},
+])
 def test_one_sample_is_learnt_to_within_a_bin(options):
     head, actions = build(**options), chunk(1)
     fit(head, 80, 5e-3, seen=context(1), actions=actions)
-    width = 2 / (head.config.bins - 1)
+    width = 2 / (min(head.config.bins, 64) - 1)
     assert (head.sample(context(1))[:, 0] - actions).abs().max() <= width
 
 
-def test_loss_goes_to_zero_on_one_sample():
-    assert fit(build(), 100, 5e-3, seen=context(1), actions=chunk(1)) < 0.01
+@pytest.mark.parametrize("options", [{}, {"basis": 12, "smoothing": 1.0}])
+def test_loss_goes_to_zero_on_one_sample(options):
+    assert fit(build(**options), 100, 5e-3, seen=context(1), actions=chunk(1)) < 0.01
 
 
 def test_draws_visit_both_modes_and_nothing_between():
@@ -82,10 +88,11 @@ def test_log_prob_is_the_frequency_of_the_draws():
         torch.testing.assert_close((draws == value).float().mean(1), probability, atol=0.02, rtol=0)
 
 
-def test_padded_hidden_positions_are_not_read():
-    head, seen, changed = build(reads="hidden").eval(), context(2), context(2)
-    changed.hidden[~changed.mask] += 100.0
-    assert torch.equal(head.logits(seen), head.logits(changed))
+def test_the_window_spans_from_the_likeliest_bin_to_the_mean():
+    logits = torch.tensor([3.0, 0.0, 2.0, 2.0]).log().expand(1, OUTPUT.horizon, OUTPUT.action_dim, 4)  # at ∓0.75, ∓0.25
+    for window, value in ((0.0, -0.75), (0.5, -0.75), (1.0, -0.35), (2.0, -0.25 / 7)):
+        found = build(bins=4, window=window).likeliest(logits)
+        torch.testing.assert_close(found, torch.full_like(found, value))
 
 
 @pytest.mark.parametrize("argument", ["noise", "guide", "condition"])
@@ -99,12 +106,10 @@ def test_several_draws_of_the_most_likely_chunk_are_refused():
         build().sample(context(1), n=2)
 
 
-@pytest.mark.parametrize("options", [{"bin": 12}, {"bins": 1}, {"temperature": -1.0}, {"binning": "octo"}])
+@pytest.mark.parametrize("options", [
+    {"bin": 12}, {"bins": 1}, {"temperature": -1.0}, {"binning": "octo"}, {"decoder": {"kind": "rnn"}},
+    {"decoder": {"kind": "flat", "reads": "hidden"}},
+])
 def test_a_wrong_configuration_is_refused(options):
     with pytest.raises(ValidationError):
         Tokens.Config(**options)
-
-
-def test_a_width_that_the_heads_do_not_divide_is_refused():
-    with pytest.raises(UserError, match="multiple of heads"):
-        build(width=30)

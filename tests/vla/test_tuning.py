@@ -28,7 +28,7 @@ def test_lora_adds_rank_times_in_plus_out_for_every_target(toy_recipe: Callable)
     policy = build(toy_recipe("tuning.mode=lora", "tuning.vision=frozen", "tuning.lora.rank=3"))
     plain = assemble(policy.recipe, policy.spec)[2]
     layer = plain.layers[0]
-    targets = [*(getattr(block, name) for block in (layer.attend, layer.look) for name in "qkvo"), layer.up, layer.down]
+    targets = [*(getattr(layer.attend, name) for name in "qkvo"), layer.look.q, layer.look.o, layer.up, layer.down]
     expected = len(plain.layers) * sum(3 * (linear.in_features + linear.out_features) for linear in targets)
     counts = by_part(policy)
     assert counts["backbone: adapters"] == (expected, expected)
