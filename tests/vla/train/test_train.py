@@ -140,7 +140,7 @@ def test_caching_features_changes_nothing_but_the_time(toy_recipe: Callable, tmp
 def test_accumulated_parts_add_up_to_the_whole_batch(toy_recipe: Callable, tmp_path: Path):
     logged = []
     for parts in (1, 3):
-        recipe = toy_recipe("head.dropout=0", "train.steps=1", "train.batch_size=7", f"train.accumulate={parts}")
+        recipe = toy_recipe("head.decoder.dropout=0", "train.steps=1", "train.batch_size=7", f"train.accumulate={parts}")
         run(recipe, tmp_path / str(parts))
         logged.append({name: value for name, value in rows(tmp_path / str(parts))[0].items() if name != "seconds"})
     assert logged[1] == pytest.approx(logged[0], rel=1e-4)
