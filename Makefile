@@ -4,7 +4,6 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: demo test lint setup clean
@@ -12,6 +11,8 @@ export TOKENIZERS_PARALLELISM ?= false
 demo: setup
 	$(BIN)/vla demo --run runs/demo
 
+# Two processes side by side, one thread each.
+test: export OMP_NUM_THREADS ?= 1
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

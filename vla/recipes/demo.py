@@ -20,6 +20,6 @@ def demo() -> Recipe:
         horizon=8,
         execute=4,
         tuning=Tuning(mode="lora", vision="frozen", lora=Lora(rank=16, alpha=32)),
-        train=Train(steps=400, batch_size=64, learning_rate=1e-3, warmup=50, ema=0.99, save_every=100, val_every=100),
+        train=Train(steps=1200, batch_size=64, learning_rate=1e-3, warmup=50, ema=0.99, save_every=200, val_every=100),
         evaluation=Evaluation(trials=100),
     )
