@@ -13,7 +13,7 @@ def demo() -> Recipe:
     return Recipe(
         name="demo",
         robot={"kind": "tabletop"},
-        # The rest of the state says the same thing twice, and a hundred demonstrations are few enough to learn it by heart.
+        # The rest of the state (joints, rotation) says the same thing twice: less to learn by heart from 100 demonstrations.
         data=Data(root=Path("runs/demo/data"), state=("tool_x", "tool_y", "tool_z", "gripper_opening")),
         backbone=Tiny.Config(),
         head=Diffusion.Config(),
