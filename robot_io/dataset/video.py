@@ -81,8 +81,7 @@ def decode(path: Path, times: np.ndarray, fps: float) -> np.ndarray:
     frames: list[np.ndarray] = []
     try:
         with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
+            stream = _open_stream(container)
             # One frame early: rounding must not make the seek land on the key frame after the first one wanted.
             container.seek(max(0, int((times[0] - 2 * half) / stream.time_base)), stream=stream)
             for frame in container.decode(stream):
@@ -113,6 +112,19 @@ class Facts:
     width: int
 
 
+def _open_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """The video of a file, to be decoded on one thread.
+
+    Raises:
+        IndexError: there is none, or its header ends before it says how the video was encoded.
+    """
+    stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise IndexError("the header does not name a codec")
+    stream.codec_context.thread_count = 1
+    return stream
+
+
 def inspect(path: Path) -> Facts:
     """Count the whole frames of a video by walking its packets, and decode only the first.
 
@@ -121,8 +133,7 @@ def inspect(path: Path) -> Facts:
     """
     try:
         with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
+            stream = _open_stream(container)
             promised = stream.frames
             packets = [packet for packet in container.demux(stream) if packet.size]
             whole = sum(not packet.is_corrupt for packet in packets)
