@@ -54,3 +54,15 @@ def gradients(head: Head, actions: torch.Tensor, valid: torch.Tensor) -> tuple[f
     loss = head.loss(context(len(actions)), actions, valid).total
     loss.backward()
     return loss.item(), [weight.grad.clone() for weight in head.parameters() if weight.grad is not None]
+
+
+def assert_invalid_steps_do_not_count(head: Head) -> None:
+    """Whatever stands in the padding, even NaN, loss and gradients are the same to the bit."""
+    valid = all_valid(3)
+    valid[0, 2:] = valid[2] = False
+    actions, other = chunk(3), chunk(3)
+    other[~valid] = float("nan")
+    loss, expected = gradients(head, actions, valid)
+    loss_other, found = gradients(head, other, valid)
+    assert loss == loss_other
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))

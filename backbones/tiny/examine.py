@@ -17,39 +17,13 @@ from safetensors.torch import load_file
 from scipy.stats import binomtest, bootstrap
 
 from backbones.tiny.model import Tiny
-from backbones.tiny.pretrain import METRE, Student, Teacher, auroc
+from backbones.tiny.pretrain import Student, answers, auroc
 from backbones.tiny.scenes import EMPTY, open_arrays
 
-BATCH = 64
+SEED = 7
 
 
-@torch.inference_mode()
-def answers(student: Student, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One number per question. Errors of position: in the base frame, and from the tool while the object is within 10 cm of it;
-    whether the front view is pointed at rightly, NaN where the object is hidden; the score of absence, and absence itself."""
-    teacher, rng, found = Teacher(arrays), np.random.default_rng(7), []
-    for start in range(0, len(arrays["images"]), BATCH):
-        lesson = teacher.lesson(np.arange(start, min(start + BATCH, len(arrays["images"]))), rng)
-        _, readout, features = student(lesson)
-        logits, place = student.exam.pointing(features, readout), student.exam.place(readout.flatten(1))
-        error = (place - lesson.place) / METRE * 1000
-        near = lesson.place[:, 3:].norm(dim=-1) < 0.1 * METRE
-        hit = lesson.where[:, 0].gather(1, logits[:, 0, :-1].argmax(-1, keepdim=True))[:, 0] > 0
-        there, shown = lesson.present, lesson.present & (lesson.where[:, 0, -1] < 0.5)
-        nan = torch.tensor(float("nan"))
-        found.append(
-            {
-                "place_mm": torch.where(there, error[:, :3].norm(dim=-1), nan),
-                "near_tool_mm": torch.where(there & near, error[:, 3:].norm(dim=-1), nan),
-                "pointing": torch.where(shown, hit.float(), nan),
-                "absence": logits[:, 0].softmax(-1)[:, -1],
-                "absent": (~there).float(),
-            }
-        )
-    return {name: torch.cat([row[name] for row in found]).numpy() for name in found[0]}
-
-
-def rows(answered: dict[str, np.ndarray], cell: dict[str, str], digest: str, command: str) -> list[dict]:
+def rows(said: dict[str, torch.Tensor], cell: dict[str, str], digest: str, command: str) -> list[dict]:
     """One row per metric: medians with bootstrap intervals, shares with Wilson intervals, AUROC with a bootstrap interval."""
     made = []
 
@@ -68,14 +42,15 @@ def rows(answered: dict[str, np.ndarray], cell: dict[str, str], digest: str, com
             }
         )
 
-    for metric in ("place_mm", "near_tool_mm"):
-        values = answered[metric][np.isfinite(answered[metric])]
+    tool_mm = said["tool_mm"].masked_fill(~said["near"], float("nan"))
+    for metric, errors in (("place_mm", said["place_mm"]), ("near_tool_mm", tool_mm)):
+        values = errors[errors.isfinite()].numpy()
         interval = bootstrap((values,), np.median, n_resamples=500, method="percentile", rng=0).confidence_interval
         add(f"{metric}_median", np.median(values), *interval, len(values))
-    hits = answered["pointing"][np.isfinite(answered["pointing"])]
+    hits = said["pointing"][said["pointing"].isfinite()].numpy()
     interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
     add("pointing_percent", 100 * hits.mean(), 100 * interval.low, 100 * interval.high, len(hits))
-    score, absent = torch.from_numpy(answered["absence"]), torch.from_numpy(answered["absent"]) > 0
+    score, absent = said["nothing"], said["absent"]
     draws = np.random.default_rng(0).integers(0, len(score), (200, len(score)))
     low, high = np.quantile([auroc(score[draw], absent[draw]) for draw in draws], [0.025, 0.975])
     add("absent_auroc_percent", 100 * auroc(score, absent), 100 * low, 100 * high, len(score))
@@ -104,7 +79,7 @@ def main() -> None:
     table = [
         row
         for name, arrays in cells.items()
-        for row in rows(answers(student, arrays), {"scenes": name}, digest, command)
+        for row in rows(answers(student, arrays, SEED), {"scenes": name}, digest, command)
     ]
     options.out.write_text("[\n" + ",\n".join(json.dumps(row) for row in table) + "\n]\n")
     for row in table:

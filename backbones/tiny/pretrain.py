@@ -201,36 +201,50 @@ class Student(nn.Module):
 
 
 @torch.inference_mode()
-def examine(student: Student, arrays: dict[str, np.ndarray], seed: int = 0, batch: int = 64) -> dict[str, float]:
-    """Scores on scenes never trained on: median position error (mm), share of instructions whose front-view cell is right,
-    area under the ROC curve of "not visible" for absent objects, in-hand accuracy."""
+def answers(student: Student, arrays: dict[str, np.ndarray], seed: int = 0, batch: int = 64) -> dict[str, Tensor]:
+    """What the student says of scenes never trained on: one number per question, NaN where it does not apply.
+
+    `place_mm` and `tool_mm`: errors of position in the base frame and from the tool; `near`: the object is within 10 cm of
+    the tool; `pointing`: the front view is pointed at rightly;
+    `nothing`: score of "not visible" there; `absent`; `held`: rightly told.
+    """
     student.eval()
-    teacher, rng = Teacher(arrays), np.random.default_rng(seed)
-    errors, tool_errors, hits, nothing, absent, held = [], [], [], [], [], []
+    teacher, rng, found, nan = Teacher(arrays), np.random.default_rng(seed), [], torch.tensor(float("nan"))
     for start in range(0, len(arrays["images"]), batch):
         lesson = teacher.lesson(np.arange(start, min(start + batch, len(arrays["images"]))), rng)
         _, readout, features = student(lesson)
         logits, flat, there = student.exam.pointing(features, readout), readout.flatten(1), lesson.present
-        error = (student.exam.place(flat) - lesson.place)[there] / METRE * 1000
-        errors.append(error[:, :3].norm(dim=-1))
-        tool_errors.append(error[:, 3:].norm(dim=-1))
+        error = (student.exam.place(flat) - lesson.place) / METRE * 1000
+        hit = lesson.where[:, 0].gather(1, logits[:, 0, :-1].argmax(-1, keepdim=True))[:, 0] > 0
         shown = there & (lesson.where[:, 0, -1] < 0.5)
-        best = logits[shown, 0, :-1].argmax(-1)
-        hits.append(lesson.where[shown, 0].gather(1, best[:, None])[:, 0] > 0)
-        nothing.append(logits[:, 0].softmax(-1)[:, -1])
-        absent.append(~there)
-        held.append((student.exam.held(flat).squeeze(-1) > 0) == (lesson.held > 0.5))
+        found.append(
+            {
+                "place_mm": torch.where(there, error[:, :3].norm(dim=-1), nan),
+                "tool_mm": torch.where(there, error[:, 3:].norm(dim=-1), nan),
+                "near": there & (lesson.place[:, 3:].norm(dim=-1) < 0.1 * METRE),
+                "pointing": torch.where(shown, hit.float(), nan),
+                "nothing": logits[:, 0].softmax(-1)[:, -1],
+                "absent": ~there,
+                "held": (student.exam.held(flat).squeeze(-1) > 0) == (lesson.held > 0.5),
+            }
+        )
     student.train()
-    error, tool_error = torch.cat(errors), torch.cat(tool_errors)
+    return {name: torch.cat([row[name] for row in found]) for name in found[0]}
+
+
+def examine(student: Student, arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    """Scores for the log: errors of position (mm), share of instructions whose front-view cell is right, area under the curve
+    of "not visible" for absent objects, in-hand accuracy."""
+    said = answers(student, arrays)
     return {
-        "place_mm_median": error.median().item(),
-        "place_mm_p90": error.quantile(0.9).item(),
-        "tool_mm_median": tool_error.median().item(),
-        "tool_mm_p90": tool_error.quantile(0.9).item(),
-        "pointing": torch.cat(hits).float().mean().item(),
-        "absent_auroc": auroc(torch.cat(nothing), torch.cat(absent)),
-        "held_accuracy": torch.cat(held).float().mean().item(),
-        "n": len(torch.cat(nothing)),
+        "place_mm_median": said["place_mm"].nanquantile(0.5).item(),
+        "place_mm_p90": said["place_mm"].nanquantile(0.9).item(),
+        "tool_mm_median": said["tool_mm"].nanquantile(0.5).item(),
+        "tool_mm_p90": said["tool_mm"].nanquantile(0.9).item(),
+        "pointing": said["pointing"].nanmean().item(),
+        "absent_auroc": auroc(said["nothing"], said["absent"]),
+        "held_accuracy": said["held"].float().mean().item(),
+        "n": len(said["held"]),
     }
 
 
