@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from perception.regions import Regions
 from robot_io import Observation, UserError
 from robot_io.specs import missing_camera
 
@@ -30,6 +31,8 @@ class Batch:
         world_from_camera: per camera `float32 [B, 4, 4]` (OpenCV camera frame); no entry if unknown.
         state: `float32 [B, S]`.
         instructions: B strings.
+        memory: per observation what front-ends keep from one look to the next within an episode (`memory[b]` is a dict
+            that they may change); None in training, where every frame stands alone.
     """
 
     rgb: dict[str, UInt8[Tensor, "b h w 3"]]
@@ -38,10 +41,12 @@ class Batch:
     depth: dict[str, Float[Tensor, "b h w"]] = field(default_factory=dict)
     intrinsics: dict[str, Float[Tensor, "b 3 3"]] = field(default_factory=dict)
     world_from_camera: dict[str, Float[Tensor, "b 4 4"]] = field(default_factory=dict)
+    memory: list[dict[str, Any]] | None = None
 
     @classmethod
     def stack(
-        cls, observations: Sequence[Observation], cameras: Sequence[str], device: torch.device | str = "cpu"
+        cls, observations: Sequence[Observation], cameras: Sequence[str], device: torch.device | str = "cpu",
+        memory: list[dict[str, Any]] | None = None,
     ) -> Batch:
         """Tensorise a list of observations, keeping the named cameras in the given order."""
         for observation in observations:
@@ -64,6 +69,7 @@ class Batch:
             world_from_camera=gather("world_from_camera"),
             state=torch.stack([torch.as_tensor(o.state, dtype=torch.float32) for o in observations]).to(device),
             instructions=[observation.instruction for observation in observations],
+            memory=memory,
         )
 
     @property
@@ -84,6 +90,8 @@ class Percept:
             time because it is frozen; None until then.
         tokens, token_mask: `float [B, N, D]` and `bool [B, N]` (True = real), or None.
         text: B strings, or an empty list.
+        regions: where the things are that the instruction is about, or None if nobody looked.
+        abstain: `bool [B]`, True where the thing asked for is not there and the robot should hold still; None: never.
         evidence: whatever a visualiser may draw (boxes, masks, depth, captions), keyed by `front-end/name`;
             nothing downstream reads it.
     """
@@ -93,6 +101,8 @@ class Percept:
     tokens: Float[Tensor, "b n d"] | None = None
     token_mask: Bool[Tensor, "b n"] | None = None
     text: list[str] = field(default_factory=list)
+    regions: Regions | None = None
+    abstain: Bool[Tensor, " b"] | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def replace(self, **changes: Any) -> Percept:
@@ -104,11 +114,14 @@ class FrontEnd(nn.Module):
 
     A `frozen` front-end is a pure function of its input and its configuration, so training may compute it once per
     frame and cache it. `token_dim` is the width D of the tokens it adds, None if it adds none. One that `needs_depth` makes
-    the policy ask for cameras with depth, and gets `Batch.depth` and `Batch.intrinsics` in training too.
+    the policy ask for cameras with depth, and gets `Batch.depth` and `Batch.intrinsics` in training too. One that `abstains`
+    may set `Percept.abstain`. An `oracle` reads a simulator's ground truth: an upper bound, which cannot be served.
     """
 
     frozen: bool = True
     needs_depth: bool = False
+    abstains: bool = False
+    oracle: bool = False
     token_dim: int | None = None
 
     def forward(self, observations: Batch, percept: Percept) -> Percept:

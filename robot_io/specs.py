@@ -12,6 +12,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from robot_io.errors import SpecMismatch, UserError
 
 MODES = ("absolute", "delta", "relative")
@@ -117,6 +119,27 @@ class RobotSpec:
                 "a spec written by this project",
                 "write it again with the current version",
             ) from None
+
+    def hold(self, state: np.ndarray) -> np.ndarray:
+        """The action that keeps the robot where it is, gripper open: `float32 [A]`.
+
+        Args:
+            state: `[S]`, as measured; absolute targets are read from its entries of the same names.
+
+        Raises:
+            UserError: an absolute dimension whose present value the state does not tell.
+        """
+        action = self.action
+        found = np.zeros(action.dim, np.float32)
+        for i, (name, mode) in enumerate(zip(action.names, action.modes, strict=True)):
+            if i == action.gripper:
+                found[i] = action.gripper_open
+            elif mode == "absolute":
+                if name not in self.observation.state:
+                    raise UserError(f"robot '{self.robot}'", f"its action '{name}' is absolute and its state has no '{name}'",
+                                    "a state that tells how to hold still", "record it, or turn abstaining off")
+                found[i] = state[self.observation.state.index(name)]
+        return found
 
     @property
     def hash(self) -> str:

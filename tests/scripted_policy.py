@@ -39,6 +39,9 @@ class ScriptedPolicy:
         self.thinking, self.go = threading.Event(), threading.Event()
         self.go.set()
 
+    def session(self) -> ScriptedPolicy:
+        return self
+
     def infer(self, observation: Observation) -> ActionChunk:
         if observation.instruction == "crash":
             raise ZeroDivisionError("secret of the house")

@@ -2,8 +2,10 @@
 
     Observation ──▶ Batch ──front-ends──▶ Percept ──backbone──▶ Context ──head──▶ normalised chunk ──▶ ActionChunk
 
-It is also a `robot_io.robot.Driver`: `infer` one observation at a time, `reset` between episodes. Sampling never touches torch's
-global random state: the k-th call after `reset(seed)` always draws the same noise. `vla.folder` saves and loads it.
+It is also a `robot_io.robot.Driver`: `infer` one observation at a time, `reset` between episodes. What an episode needs to be
+remembered (its seed, what trackers follow) is in a `Session`; a server opens one per robot with `session()`. Sampling never
+touches torch's global random state: the k-th call after `reset(seed)` always draws the same noise. `vla.folder` saves and
+loads it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +50,7 @@ class Policy(nn.Module):
             if front_end.frozen:
                 front_end.requires_grad_(False)
         self.eval()
-        self.reset()
+        self._own = Session(self)
 
     @classmethod
     def build(cls, recipe: Recipe, spec: RobotSpec, normalizer: Normalizer) -> Policy:
@@ -71,6 +74,11 @@ class Policy(nn.Module):
         return self.state_index.device
 
     @property
+    def oracle(self) -> bool:
+        """Whether perception reads a simulator's ground truth: an upper bound, never to be served."""
+        return any(front_end.oracle for front_end in self.front_ends)
+
+    @property
     def plain_backbone(self) -> Backbone:
         """The backbone without the wrapper that carries its adapters."""
         return self.backbone if isinstance(self.backbone, Backbone) else self.backbone.get_base_model()
@@ -92,35 +100,44 @@ class Policy(nn.Module):
     forward = loss  # what distributed wrappers call
 
     def sample(self, batch: Batch, n: int = 1) -> Float[Tensor, "b n t a"]:
-        """n chunks for each observation, in the robot's own units. Draws from torch's global generator."""
-        return self.normalizer.action.restore(self.head.sample(self.context(batch), n=n))
+        """n chunks for each observation, in the robot's own units: to hold still where perception says that what was asked for
+        is not there. Draws from torch's global generator."""
+        percept = self.perceive(batch)
+        chunks = self.normalizer.action.restore(self.head.sample(self.context(batch, percept), n=n))
+        if percept.abstain is None or not percept.abstain.any():
+            return chunks
+        hold = torch.stack([torch.from_numpy(self.spec.hold(state.cpu().numpy())) for state in batch.state]).to(chunks)
+        return torch.where(percept.abstain[:, None, None, None], hold[:, None, None], chunks)
 
-    def act(self, observations: Sequence[Observation], n: int = 1, seed: int | None = None) -> list[ActionChunk]:
+    def act(self, observations: Sequence[Observation], n: int = 1, seed: int | None = None,
+            memory: list[dict[str, Any]] | None = None) -> list[ActionChunk]:
         """n chunks for every observation, those of one observation side by side.
 
         Args:
             seed: fixes the noise of this call; None continues the sequence that `reset` began.
+            memory: per observation what its episode's front-ends remember (see `Batch.memory`); None: nothing.
 
         Raises:
             UserError: an observation that does not match `spec`.
         """
         for observation in observations:
             self._check(observation)
-        if seed is None:
-            seed = mix(self._seed, self._calls)
-            self._calls += 1
-        batch = Batch.stack(observations, self.cameras, self.device)
-        with torch.inference_mode(), self._evaluating(), self._seeded(seed):
+        batch = Batch.stack(observations, self.cameras, self.device, memory)
+        with torch.inference_mode(), self._evaluating(), self._seeded(self._own.next_seed() if seed is None else seed):
             chunks = self.sample(batch, n).float().cpu().numpy()
         return [ActionChunk(chunk, self.spec.action, observation.time)
                 for observation, drawn in zip(observations, chunks, strict=True) for chunk in drawn]
 
+    def session(self) -> Session:
+        """A driver with a memory of its own, for one robot among several that share this policy."""
+        return Session(self)
+
     def infer(self, observation: Observation) -> ActionChunk:
-        return self.act([observation])[0]
+        return self._own.infer(observation)
 
     def reset(self, seed: int = 0) -> None:
         """Begin an episode: the noise of the calls that follow is a function of `seed` and their number."""
-        self._seed, self._calls = seed, 0
+        self._own.reset(seed)
 
     def train(self, mode: bool = True) -> Policy:
         """As for any module, but frozen parts stay in evaluation mode: no dropout, no moving statistics."""
@@ -180,10 +197,30 @@ class Policy(nn.Module):
             yield
 
 
+class Session:
+    """One robot's dealings with a policy: the episode's seed, the number of calls, and what front-ends remember of it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.reset()
+
+    def reset(self, seed: int = 0) -> None:
+        self._seed, self._calls, self._memory = seed, 0, {}
+
+    def next_seed(self) -> int:
+        self._calls += 1
+        return mix(self._seed, self._calls - 1)
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        return self.policy.act([observation], seed=self.next_seed(), memory=[self._memory])[0]
+
+
 def assemble(recipe: Recipe, spec: RobotSpec) -> tuple[RobotSpec, list[FrontEnd], Backbone, Head]:
     """The narrowed specification and the components, with random weights."""
     front_ends = [PERCEPTION.load(config.kind)(config) for config in recipe.perception]
     spec = _narrow(recipe, spec, front_ends)
+    if any(front_end.abstains for front_end in front_ends):
+        spec.hold(np.zeros(len(spec.observation.state), np.float32))  # refuses a robot that cannot be told to hold still
     camera = spec.observation.cameras[0]
     backbone = BACKBONES.load(recipe.backbone.kind)(recipe.backbone, Inputs(
         views=len(spec.observation.cameras), image_size=(camera.height, camera.width),

@@ -170,3 +170,41 @@ def test_no_weight_is_skipped_in_silence(policy: Policy, tmp_path: Path):
 def test_not_a_policy_at_all(tmp_path: Path):
     with pytest.raises(UserError, match="no such folder"):
         Policy.load(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def doubter(toy_recipe: Callable, monkeypatch: pytest.MonkeyPatch) -> Policy:
+    monkeypatch.setitem(PERCEPTION._addresses, "doubter", "toy_front_end:Doubter")
+    recipe = toy_recipe("perception=[{kind: doubter}]")
+    data = Demonstrations(recipe)
+    return Policy.build(recipe, data.spec, data.normalizer())
+
+
+def dark(observation: Observation) -> Observation:
+    cameras = {name: CameraFrame(np.zeros_like(frame.rgb)) for name, frame in observation.cameras.items()}
+    return replace(observation, cameras=cameras)
+
+
+def test_where_perception_abstains_the_robot_holds_still(doubter: Policy):
+    seen = observe()
+    seen = replace(seen, cameras={n: CameraFrame(np.maximum(f.rgb, 1)) for n, f in seen.cameras.items()})
+    acted, held = doubter.act([seen, dark(seen)], seed=0)
+    assert np.array_equal(held.actions, np.zeros((4, 2)))
+    assert np.abs(acted.actions).sum() > 0
+
+
+def test_every_session_has_an_episode_of_its_own(doubter: Policy):
+    one, other = doubter.session(), doubter.session()
+    first = one.infer(observe())
+    one.infer(observe())
+    assert np.array_equal(other.infer(observe()).actions, first.actions)
+    assert (one._memory["looks"], other._memory["looks"]) == (2, 1)
+    one.reset()
+    assert one._memory == {}
+
+
+def test_abstaining_is_refused_on_a_robot_that_cannot_be_told_to_hold_still(doubter: Policy):
+    action = replace(doubter.spec.action, modes=("absolute", "absolute"), names=("elbow", "knee"))
+    data = Demonstrations(doubter.recipe)
+    with pytest.raises(UserError, match=r"'elbow' is absolute and its state has no 'elbow'"):
+        Policy.build(doubter.recipe, replace(doubter.spec, action=action), data.normalizer())

@@ -6,7 +6,7 @@ short text frame, after which the connection goes on. The keys are listed in `ro
 same port answers `OK`.
 
 Inference runs in one worker thread, away from the event loop: while the policy thinks, pings, health checks and other
-robots are still answered. All connections share one policy, and so its state, if it keeps any.
+robots are still answered. All connections share one policy; each has a session of its own (its seed, what trackers follow).
 
 Security: frames are data, never code; loopback by default, and beyond it only with an API key; web pages are turned
 away (browsers send `Origin`, robots do not); message size is bounded; a peer sees one-line errors, the log the
@@ -35,6 +35,7 @@ from websockets.http11 import Request, Response
 
 from robot_io.errors import UserError
 from robot_io.messages import decode_observation, encode_chunk
+from robot_io.robot import Driver
 from robot_io.specs import RobotSpec
 from robot_io.types import ActionChunk, Observation
 from robot_io.wire import MAX_BYTES, WireError, packb, unpackb
@@ -58,14 +59,14 @@ class ServedRecipe(Protocol):
 
 
 class ServedPolicy(Protocol):
-    """What can be served: a `vla.Policy`, or any driver that knows its robot and its chunk lengths."""
+    """What can be served: a `vla.Policy`, or anything that knows its robot and its chunk lengths and opens drivers."""
 
     spec: RobotSpec
     recipe: ServedRecipe
 
-    def infer(self, observation: Observation) -> ActionChunk: ...
-
-    def reset(self, seed: int = 0) -> None: ...
+    def session(self) -> Driver:
+        """A driver for one connection."""
+        ...
 
 
 class PolicyServer:
@@ -97,9 +98,12 @@ class PolicyServer:
                 that boots may hold its interpreter for a minute). None: never.
 
         Raises:
-            UserError: a host beyond loopback without a key.
+            UserError: a host beyond loopback without a key, or a policy that reads a simulator's ground truth.
         """
         require_key_beyond_loopback(host, api_key)
+        if getattr(policy, "oracle", False):
+            raise UserError("policy", "its perception is an oracle that reads a simulator's ground truth",
+                            "perception that a robot has", "use a detector: see `vla list perception`")
         self.policy, self.host, self.port = policy, host, port
         self._api_key, self._max_bytes = api_key or None, max_bytes
         self._pings = {"ping_interval": ping_interval, "ping_timeout": ping_timeout}
@@ -183,41 +187,43 @@ class PolicyServer:
         with suppress(ConnectionClosed):
             await connection.send(packb(self.metadata))
             timing: dict[str, float] = {}
+            session = self.policy.session()
             async for frame in connection:
                 received = time.perf_counter()
-                await connection.send(await self._answer(frame, timing))
+                await connection.send(await self._answer(session, frame, timing))
                 timing = {"prev_total_ms": _milliseconds_since(received)}
 
-    async def _answer(self, frame: bytes | str, timing: dict[str, float]) -> bytes | str:
+    async def _answer(self, session: Driver, frame: bytes | str, timing: dict[str, float]) -> bytes | str:
         """The frame that answers `frame`: bytes, or text if something is wrong."""
         try:
-            return packb(await self._reply(_read(frame, self._max_bytes), timing))
+            return packb(await self._reply(session, _read(frame, self._max_bytes), timing))
         except UserError as error:
             return str(error)[:LONGEST_ERROR]
         except Exception:
             LOG.exception("the policy failed on an observation")
             return "the policy failed on this observation; the server's log has the details"
 
-    async def _reply(self, message: dict[str, Any], timing: dict[str, float]) -> dict[str, Any]:
+    async def _reply(self, session: Driver, message: dict[str, Any], timing: dict[str, float]) -> dict[str, Any]:
         received = time.perf_counter()
         reply = {"request_id": message["request_id"]} if "request_id" in message else {}
         if message.get("reset") is True:
             seed = _seed(message)
-            await self._in_worker(lambda: self.policy.reset(seed))
+            await self._in_worker(lambda: session.reset(seed))
             if "observation/state" not in message:
                 return reply | {"reset": True}
         observation = decode_observation(message, self.policy.spec.observation)
-        chunk, infer_ms = await self._in_worker(lambda: self._infer(observation))
+        chunk, infer_ms = await self._in_worker(lambda: _infer(session, observation))
         reply |= encode_chunk(chunk) | {"policy_timing": {"infer_ms": infer_ms}}
         # What the server took also holds the time spent waiting for other robots' requests.
         return reply | {"server_timing": {"infer_ms": _milliseconds_since(received), **timing}}
 
-    def _infer(self, observation: Observation) -> tuple[ActionChunk, float]:
-        started = time.perf_counter()
-        return self.policy.infer(observation), _milliseconds_since(started)
-
     async def _in_worker(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+
+def _infer(session: Driver, observation: Observation) -> tuple[ActionChunk, float]:
+    started = time.perf_counter()
+    return session.infer(observation), _milliseconds_since(started)
 
 
 def _read(frame: bytes | str, max_bytes: int) -> dict[str, Any]:

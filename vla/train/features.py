@@ -1,21 +1,27 @@
-"""Frozen perception, computed once per frame and kept: after that a training step costs only fusion and head.
+"""Frozen perception, computed once per frame and kept: after that a training step costs only what is trained.
 
-Possible when every front-end is frozen and so is the backbone's vision tower; `obstacle` says what stands in the way. The
-cache's key holds the digests of the data and of the frozen weights, so it is found again by every run and ablation cell that
-shares them.
+How far it can be computed ahead depends on what is frozen; `reach` says it:
 
-    features.npy     float [N, V, P, D]   what `Backbone.see` made of V views, P cells each
-    tokens.npy, token_mask.npy, text.json   what front-ends added, if they did
+    "features"   front-ends and the backbone's vision tower: a step costs fusion and head
+    "images"     front-ends only, where there are any: a step costs the backbone and head
+
+The cache's key holds the digests of the data and of the frozen weights, so it is found again by every run and ablation cell
+that shares them.
+
+    features.npy            float [N, V, P, D]        what `Backbone.see` made of V views, P cells each
+    images.npy              uint8 [N, V, 3, H, W]     what front-ends made of the pictures, if the tower is trained
+    tokens.npy, token_mask.npy, text.json             what front-ends added, if they did
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from perception.percept import Percept
 from vla.cache import cache_root, cached_folder, key_of, open_arrays, weights_digest
@@ -25,9 +31,20 @@ from vla.policy import Policy
 
 FRAMES_AT_ONCE = 64
 
+Reach = Literal["features", "images"]
+
+
+def reach(policy: Policy) -> Reach | None:
+    """How far perception can be cached for this policy; None if caching gains nothing."""
+    if not all(front_end.frozen for front_end in policy.front_ends):
+        return None
+    if obstacle(policy) is None:
+        return "features"
+    return "images" if len(policy.front_ends) else None
+
 
 def obstacle(policy: Policy) -> str | None:
-    """Why perception cannot be cached for this policy; None if it can."""
+    """Why features cannot be cached for this policy; None if they can."""
     for config, front_end in zip(policy.recipe.perception, policy.front_ends, strict=True):
         if not front_end.frozen:
             return f"front-end '{config.kind}' is not frozen"
@@ -43,12 +60,16 @@ class Features:
     """Random access to cached percepts."""
 
     def __init__(self, policy: Policy, demonstrations: Demonstrations, track: Track) -> None:
-        recipe, vision = policy.recipe, policy.plain_backbone.get_submodule(policy.plain_backbone.vision)
-        key = "features-" + key_of(
+        recipe, how_far = policy.recipe, reach(policy)
+        frozen: list[nn.Module] = [policy.front_ends]
+        sees = {}
+        if how_far == "features":
+            frozen.append(policy.plain_backbone.get_submodule(policy.plain_backbone.vision))
+            sees = {"backbone": recipe.backbone.model_dump(mode="json")}
+        key = f"{how_far}-" + key_of(
             data=demonstrations.digest, cameras=policy.cameras, dtype=recipe.train.feature_dtype, device=policy.device.type,
             perception=[config.model_dump(mode="json") for config in recipe.perception],
-            weights=[weights_digest(module) for module in (policy.front_ends, vision)],
-            backbone=recipe.backbone.model_dump(mode="json"),
+            weights=[weights_digest(module) for module in frozen], **sees,
         )
         folder = cached_folder(cache_root(recipe.data.cache), key, lambda folder: _compute(policy, demonstrations, folder, track))
         self.arrays = open_arrays(folder)
@@ -58,7 +79,7 @@ class Features:
     def percept(self, index: np.ndarray, device: torch.device) -> Percept:
         """What was perceived in frames `index [B]`."""
         tensors = {name: torch.from_numpy(array[index]).to(device) for name, array in self.arrays.items()}
-        return Percept(**{name: tensor if tensor.dtype == torch.bool else tensor.float() for name, tensor in tensors.items()},
+        return Percept(**{name: _restored(tensor) for name, tensor in tensors.items()},
                        text=[self.text[i] for i in index] if self.text else [])
 
 
@@ -66,22 +87,39 @@ class Features:
 def _compute(policy: Policy, demonstrations: Demonstrations, folder: Path, track: Track) -> None:
     frames = demonstrations.open_frames(track)
     policy.eval()
+    sees = reach(policy) == "features"
+    kept = ("features" if sees else "images", "tokens", "token_mask")
     total, stores, text = len(demonstrations.actions), {}, []
-    dtype = np.dtype(policy.recipe.train.feature_dtype)
     for start in track(range(0, total, FRAMES_AT_ONCE), "caching perception"):
         index = np.arange(start, min(start + FRAMES_AT_ONCE, total))
         batch = frames.add_to(demonstrations.columns(index, policy.device).batch, index)
-        percept = policy.backbone.see(policy.perceive(batch))
+        percept = policy.perceive(batch)
+        if sees:
+            percept = policy.backbone.see(percept)
         text += percept.text
-        for name in ("features", "tokens", "token_mask"):
+        for name in kept:
             values: Tensor | None = getattr(percept, name)
             if values is None:
                 continue
+            stored = _storable(name, values, np.dtype(policy.recipe.train.feature_dtype))
             if name not in stores:
-                kept = np.bool_ if values.dtype == torch.bool else dtype
-                stores[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kept, (total, *values.shape[1:]))
-            stores[name][index] = values.cpu().numpy()
+                stores[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", stored.dtype, (total, *stored.shape[1:]))
+            stores[name][index] = stored
     for store in stores.values():
         store.flush()
     if text:
         (folder / "text.json").write_text(json.dumps(text))
+
+
+def _storable(name: str, values: Tensor, dtype: np.dtype) -> np.ndarray:
+    """Pictures in 8 bits, as cameras give them; masks as they are; the rest in the recipe's `feature_dtype`."""
+    if name == "images":
+        return (values * 255).round().clamp(0, 255).byte().cpu().numpy()
+    array = values.cpu().numpy()
+    return array if array.dtype == np.bool_ else array.astype(dtype)
+
+
+def _restored(tensor: Tensor) -> Tensor:
+    if tensor.dtype == torch.uint8:
+        return tensor.float() / 255
+    return tensor if tensor.dtype == torch.bool else tensor.float()

@@ -27,7 +27,7 @@ from vla.recipe import Recipe
 from vla.seeds import mix
 from vla.train.checkpoint import State, restore_newest, save_checkpoint
 from vla.train.display import Display
-from vla.train.features import Features, obstacle
+from vla.train.features import Features, obstacle, reach
 from vla.train.optimizer import Ema, learning_rate, make_optimizer
 from vla.train.run import Run, TrainResult
 from vla.tuning import parts_table
@@ -171,4 +171,4 @@ def _may_cache(policy: Policy) -> bool:
     if wanted and reason is not None:
         raise UserError("train.cache_features", f"perception cannot be cached: {reason}", "all of it frozen, up to the "
                         "backbone's vision tower", "set train.cache_features=null, or freeze it (tuning.vision=frozen)")
-    return reason is None and wanted is not False
+    return wanted is not False and reach(policy) is not None

@@ -17,7 +17,7 @@ from robot_io.dataset import Recorder
 from vla.data import Demonstrations
 from vla.policy import Policy
 from vla.train import train
-from vla.train.features import Features, obstacle
+from vla.train.features import Features, obstacle, reach
 
 INTRINSICS = np.array([[30, 0, 16], [0, 30, 16], [0, 0, 1]], np.float32)
 
@@ -89,6 +89,19 @@ def test_other_frozen_weights_are_another_cache(recipe: Callable):
     assert not torch.equal(before.features, after.features)
 
 
+def test_what_frozen_front_ends_show_to_a_trained_eye_is_cached_too(toy_recipe: Callable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(PERCEPTION._addresses, "doubter", "toy_front_end:Doubter")
+    data = Demonstrations(toy_recipe("perception=[{kind: doubter}]", "tuning.vision=full"))
+    policy = Policy.build(data.recipe, data.spec, data.normalizer())
+    assert reach(policy) == "images"
+    index = np.array([7, 3])
+    batch = data.open_frames(everything).add_to(data.columns(index, "cpu").batch, index)
+    cached = Features(policy, data, everything).percept(index, policy.device)
+    assert cached.features is None
+    torch.testing.assert_close(cached.images, policy.perceive(batch).images, atol=0.5 / 255, rtol=0)
+    torch.testing.assert_close(policy.context(batch, cached).readout, policy.context(batch).readout, atol=0.02, rtol=0)
+
+
 def test_a_policy_that_looks_at_depth_trains_and_insists_on_it(recipe: Callable, tmp_path: Path):
     result = train(recipe("train.steps=2", "train.cache_features=true"), tmp_path / "run", progress=False)
     policy, robot = Policy.load(result.policy_dir), ToyRobot()
@@ -105,4 +118,6 @@ def test_a_policy_that_looks_at_depth_trains_and_insists_on_it(recipe: Callable,
 ])
 def test_what_is_trained_is_not_cached(recipe: Callable, override: str, words: str):
     data = Demonstrations(recipe(override))
-    assert words in obstacle(Policy.build(data.recipe, data.spec, data.normalizer()))
+    policy = Policy.build(data.recipe, data.spec, data.normalizer())
+    assert words in obstacle(policy)
+    assert reach(policy) != "features"
