@@ -13,6 +13,7 @@ Weights are matched by name and nothing is skipped: a missing, left-over or diff
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -20,10 +21,13 @@ from torch import Tensor, nn
 
 from robot_io import RobotSpec, UserError
 from vla.normalize import Normalizer
+from vla.overrides import apply_overrides
 from vla.policy import Policy, assemble
 from vla.recipe import Recipe
 from vla.sealed import check_seal, sealing
 from vla.tuning import is_adapter, plain_name, tune
+
+FRONT_ENDS = "front_ends."
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -36,22 +40,39 @@ def save_policy(policy: Policy, folder: Path) -> None:
             policy.backbone.save_pretrained(partial / "adapter")
 
 
-def load_policy(folder: Path) -> Policy:
-    """Raises `UserError` if the folder is not a policy, or not the one that was written."""
+def load_policy(folder: Path, overrides: Sequence[str] = ()) -> Policy:
+    """Rebuild the policy that was saved, or one that differs in its perception.
+
+    Args:
+        overrides: changes of `perception` alone, for example `perception.0.detector={kind: oracle}`. Front-ends are then
+            made anew, with the weights they are published with, not those in the folder.
+
+    Raises:
+        UserError: the folder is not a policy, or not the one that was written; an override of anything else.
+    """
     check_seal(folder, "policy")
     try:
         spec = RobotSpec.from_dict(json.loads((folder / "spec.json").read_text()))
-        recipe = Recipe.from_yaml(folder / "recipe.yaml")
+        recipe = seen_otherwise(Recipe.from_yaml(folder / "recipe.yaml"), overrides)
         weights = load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
         raise UserError(f"policy {folder}", f"'{Path(error.filename).name}' is missing", "a folder written by Policy.save",
                         "give the folder of a policy, such as runs/NAME/policy") from None
     spec, front_ends, backbone, head = assemble(recipe, spec)
     policy = Policy(recipe, spec, Normalizer.load(folder / "stats.safetensors"), front_ends, backbone, head)
-    _load_weights(policy, weights, folder)
+    _load_weights(policy, weights, folder, skip=FRONT_ENDS if overrides else "")
     adapter = folder / "adapter"
     policy.backbone = tune(backbone, recipe.tuning, adapter if adapter.is_dir() else None)
     return policy.eval()
+
+
+def seen_otherwise(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The same recipe with other perception."""
+    for override in overrides:
+        if not override.startswith("perception"):
+            raise UserError(f"override '{override}'", "changes what was trained", "perception.… only",
+                            "train another policy, or override its perception alone")
+    return Recipe.from_dict(apply_overrides(recipe.to_dict(), overrides)) if overrides else recipe
 
 
 def _plain_weights(policy: nn.Module) -> dict[str, Tensor]:
@@ -66,8 +87,12 @@ def _plain_weights(policy: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def _load_weights(policy: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
-    expected = _plain_weights(policy)
+def _load_weights(policy: nn.Module, weights: dict[str, Tensor], folder: Path, skip: str) -> None:
+    """Copy `weights` by name; with `skip`, neither those whose names begin with it nor the policy's own of that name."""
+    def wanted(named: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in named.items() if not (skip and name.startswith(skip))}
+
+    expected, weights = wanted(_plain_weights(policy)), wanted(weights)
     wrong = [f"'{name}' is missing" for name in expected.keys() - weights.keys()]
     wrong += [f"'{name}' belongs nowhere" for name in weights.keys() - expected.keys()]
     wrong += [f"'{name}' is {tuple(weights[name].shape)}, not {tuple(expected[name].shape)}"

@@ -156,11 +156,15 @@ class Policy(nn.Module):
         save_policy(self, Path(folder))
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> Policy:
-        """Rebuild a saved policy: same weights, same statistics, and for the same seed the same samples."""
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> Policy:
+        """Rebuild a saved policy: same weights, same statistics, and for the same seed the same samples.
+
+        Args:
+            overrides: changes of its perception, for example `perception.0.ground_every=5` (see `vla.folder.load_policy`).
+        """
         from vla.folder import load_policy
 
-        return load_policy(Path(folder)).to(device)
+        return load_policy(Path(folder), overrides).to(device)
 
     def _check(self, observation: Observation) -> None:
         for camera in self.spec.observation.cameras:

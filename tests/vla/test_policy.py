@@ -16,6 +16,7 @@ from perception import PERCEPTION
 from robot_io import CameraFrame, Observation, UserError
 from robot_io.specs import require_compatible
 from vla.data import Demonstrations
+from vla.evaluate.drivers import find, open_driver
 from vla.policy import Policy
 from vla.sealed import SEAL, sealing
 
@@ -208,3 +209,15 @@ def test_abstaining_is_refused_on_a_robot_that_cannot_be_told_to_hold_still(doub
     data = Demonstrations(doubter.recipe)
     with pytest.raises(UserError, match=r"'elbow' is absolute and its state has no 'elbow'"):
         Policy.build(doubter.recipe, replace(doubter.spec, action=action), data.normalizer())
+
+
+def test_a_saved_policy_may_be_opened_with_other_perception_but_nothing_else(doubter: Policy, tmp_path: Path):
+    doubter.save(tmp_path / "policy")
+    plain = Policy.load(tmp_path / "policy", overrides=["perception=[]"])
+    assert len(plain.front_ends) == 0
+    assert not np.array_equal(plain.act([observe()], seed=0)[0].actions, doubter.act([observe()], seed=0)[0].actions)
+    with pytest.raises(UserError, match="changes what was trained"):
+        Policy.load(tmp_path / "policy", overrides=["horizon=2"])
+    source = find(f"{tmp_path / 'policy'}#perception=[]")
+    assert source.recipe == plain.recipe.hash != doubter.recipe.hash
+    assert len(open_driver(source, ToyRobot()).front_ends) == 0

@@ -1,6 +1,7 @@
 """Whatever drives a robot, named by a string, so that a worker process can open it.
 
-- a policy folder (`runs/pick/policy`): loaded here, on one thread;
+- a policy folder (`runs/pick/policy`): loaded here, on one thread; with other perception if overrides follow, each after a `#`
+  (`runs/pick/policy#perception.0.detector={kind: oracle}`);
 - a served policy (`ws://127.0.0.1:8000`): asked over the network;
 - an address (`robot_io.tabletop.expert:Expert`): called with the robot. Experts and baselines of your own.
 """
@@ -65,8 +66,9 @@ def find(name: str | Path) -> Source:
     name = str(name)
     if name.startswith(("ws://", "wss://")):
         return _served(name)
-    if Path(name).is_dir():
-        return _saved(Path(name))
+    folder, *overrides = name.split("#")
+    if Path(folder).is_dir():
+        return _saved(Path(folder), overrides)
     if ":" in name:
         load_address(name)
         return Source(name, hash=name)
@@ -78,13 +80,14 @@ def open_driver(source: Source, robot: Simulator) -> Driver:
     """The driver itself, ready to be asked."""
     if source.name.startswith(("ws://", "wss://")):
         return _connect(source.name)
-    if Path(source.name).is_dir():
+    folder, *overrides = source.name.split("#")
+    if Path(folder).is_dir():
         import torch
 
         from vla.policy import Policy
 
         torch.set_num_threads(1)
-        return Policy.load(source.name)
+        return Policy.load(folder, overrides=overrides)
     return load_address(source.name)(robot)
 
 
@@ -104,7 +107,7 @@ def preload() -> None:
         importlib.import_module("triton")
 
 
-def _saved(folder: Path) -> Source:
+def _saved(folder: Path, overrides: list[str]) -> Source:
     for part in ("recipe.yaml", "spec.json"):
         if not (folder / part).is_file():
             raise UserError(f"policy '{folder}'", f"has no {part}", "a folder written by `vla train` or Policy.save",
@@ -112,9 +115,13 @@ def _saved(folder: Path) -> Source:
     check_seal(folder, "policy")
     digest = hashlib.sha256((folder / SEAL).read_bytes()).hexdigest()[:12]
     recipe = Recipe.from_yaml(folder / "recipe.yaml")
+    if overrides:
+        from vla.folder import seen_otherwise  # brings torch
+
+        recipe = seen_otherwise(recipe, overrides)
     spec = RobotSpec.from_dict(json.loads((folder / "spec.json").read_text()))
-    return Source(str(folder), digest, recipe.hash, recipe.execute, spec, recipe.robot,
-                  recipe.evaluation)
+    return Source("#".join([str(folder), *overrides]), "#".join([digest, *overrides]), recipe.hash, recipe.execute, spec,
+                  recipe.robot, recipe.evaluation)
 
 
 def _connect(url: str) -> PolicyClient:
