@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from robot_io.errors import UserError
 from robot_io.specs import ActionSpec
@@ -24,12 +24,15 @@ class CameraFrame:
         depth: `float32 [H, W]`, metres along the optical axis, or None where the camera has none.
         intrinsics: `float32 [3, 3]`, pixels; None if unknown.
         world_from_camera: `float32 [4, 4]`, maps camera coordinates (OpenCV) to the world; None if unknown.
+        labels: ground truth of a simulator that was asked for it: `bool [H, W]` by the name of each thing ("red cube",
+            "white bowl", "robot"). Never sent to a server and never recorded. None from anyone else.
     """
 
     rgb: UInt8[np.ndarray, "h w 3"]
     depth: Float32[np.ndarray, "h w"] | None = None
     intrinsics: Float32[np.ndarray, "3 3"] | None = None
     world_from_camera: Float32[np.ndarray, "4 4"] | None = None
+    labels: dict[str, Bool[np.ndarray, "h w"]] | None = None
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 3 or self.rgb.shape[2] != 3 or self.rgb.dtype != np.uint8:

@@ -22,7 +22,7 @@ CARRY, RELEASE = 0.16, 0.085  # heights of the tool on the way to a bowl and ove
 
 
 class Expert:
-    """Drives a `TabletopRobot` through its task.
+    """Drives a `TabletopRobot` through its task; holds still where what is asked for is absent.
 
     Args:
         robot: the robot, of which it reads the true object positions.
@@ -54,6 +54,8 @@ class Expert:
     def _clean(self) -> np.ndarray:
         """The expert's `ee_delta` action."""
         robot = self.robot
+        if robot.layout.target is None:
+            return np.array([0, 0, 0, 0, 0, 0, 1.0])
         position, rotation = robot.tool()
         held = robot.grasped() == robot.layout.target
         target = robot.object_state()[robot.layout.target]

@@ -13,7 +13,8 @@ import numpy as np
 
 from robot_io.tabletop import scene
 from robot_io.tabletop.kinematics import HOME, rotation_matrix, tool_down
-from robot_io.tabletop.tasks import AREA_HIGH, AREA_LOW, draw_layout
+from robot_io.tabletop.layout import AREA_HIGH, AREA_LOW, draw_layout
+from robot_io.tabletop.objects import grip_width
 
 if TYPE_CHECKING:
     from robot_io.tabletop.robot import TabletopRobot
@@ -26,18 +27,21 @@ ATTEMPTS = 30
 
 def randomize(robot: TabletopRobot, rng: np.random.Generator) -> None:
     """Draw a scene and a pose of the arm; `robot` is then as after a reset."""
-    full = 1 + robot.config.task.distractors
-    robot.lay_out(draw_layout(robot.config.task, rng, n_objects=int(rng.integers(1, full + 1))))
+    task = robot.config.task
+    robot.lay_out(draw_layout(task, rng, n_objects=int(rng.integers(1 + task.relation, task.distractors + 2))))
     kind = int(rng.choice(3, p=FREQUENCY))
+    held = robot.layout.target
+    if held is None:  # what was asked for is not there
+        held = int(rng.integers(len(robot.layout.items)))
     for _ in range(ATTEMPTS):
         rotation = rotation_matrix(rng.normal(0, [TILT, TILT, 0])) @ tool_down(rng.uniform(-YAW, YAW))
         if kind == HOLDING:
             position = _anywhere(rng)
-            opening = _hold(robot, rng, position)
+            opening = _hold(robot, rng, position, held)
         else:
             position = _near(robot, rng) if kind == NEAR else _anywhere(rng)
             opening = 1.0 if rng.random() < 0.7 else float(rng.uniform(0, 1))
-        if robot.pose_arm(position, rotation, opening) < 1e-3 and not _collides(robot, kind == HOLDING):
+        if robot.pose_arm(position, rotation, opening) < 1e-3 and not _collides(robot, held if kind == HOLDING else -1):
             return
     robot.pose_arm(np.array([0.45, 0.0, 0.2]), tool_down())
 
@@ -55,21 +59,22 @@ def _near(robot: TabletopRobot, rng: np.random.Generator) -> np.ndarray:
     return np.array([*(np.array(thing.position) + lateral), 0.0225 + height])
 
 
-def _hold(robot: TabletopRobot, rng: np.random.Generator, position: np.ndarray) -> float:
-    """Put the named object between the fingers; returns the opening that fits it."""
+def _hold(robot: TabletopRobot, rng: np.random.Generator, position: np.ndarray, held: int) -> float:
+    """Put an object between the fingers; returns the opening that fits it."""
     position[2] = rng.uniform(0.03, 0.25)
-    item = robot.layout.items[robot.layout.target]
-    robot.place_object(robot.layout.target, position + rng.normal(0, 0.003, 3), rng.choice(4) * np.pi / 2)
-    return float(np.clip(1 - (0.085 - 2.0 * item.half_width * 1.05) / 0.0865, 0, 1))
+    item = robot.layout.items[held]
+    offset = rng.normal(0, 0.003, 3)
+    yaw = rng.choice(4) * np.pi / 2
+    robot.place_object(held, position + offset, yaw)
+    return float(np.clip(1 - (0.085 - grip_width(item.shape, item.half_width, yaw)) / 0.0865, 0, 1))
 
 
-def _collides(robot: TabletopRobot, holding: bool) -> bool:
-    """Whether the robot digs into something, or into something other than what it holds."""
-    held = robot.layout.target if holding else -1
+def _collides(robot: TabletopRobot, held: int) -> bool:
+    """Whether the robot, or what it holds (-1: nothing), digs into something else."""
     for pair, distance in zip(robot.data.contact.geom, robot.data.contact.dist, strict=True):
         slots = [robot.slot_of_geom.get(int(geom)) for geom in pair]
         touches_robot = any(robot.belongs_to_robot(int(geom)) for geom in pair)
-        if distance < -0.001 and held not in slots and (touches_robot or holding):
+        if distance < -0.001 and held not in slots and (touches_robot or held >= 0):
             return True
     return False
 

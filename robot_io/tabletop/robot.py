@@ -8,7 +8,7 @@ is the gripper, 1 open … 0 closed. Nothing is drawn until `observe` is called.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import mujoco
@@ -18,19 +18,21 @@ from pydantic import Field
 from robot_io.errors import UserError
 from robot_io.registry import ComponentConfig
 from robot_io.robot import Outcome
-from robot_io.tabletop import scene
+from robot_io.tabletop import backgrounds, scene, slots
 from robot_io.tabletop.cameras import Cameras
+from robot_io.tabletop.instances import ROBOT_MASK, instances_by_geom, slots_by_geom
+from robot_io.tabletop.judge import judge
 from robot_io.tabletop.kinematics import HOME, Kinematics, rotation_matrix, rotation_vector, tool_down
+from robot_io.tabletop.layout import Layout, draw_layout
+from robot_io.tabletop.objects import half_height
 from robot_io.tabletop.randomize import measure_linkage, randomize
 from robot_io.tabletop.spec import RATE_HZ, make_spec
-from robot_io.tabletop.tasks import Layout, Task, draw_layout
+from robot_io.tabletop.tasks import Task
 from robot_io.types import Observation
 
 LEASH, TURN_LEASH = 0.045, 0.3  # how far the commanded pose may run ahead of the measured one, m and rad
 JOINT_LIMIT = 0.35  # likewise for joints, rad
 REACH_LOW, REACH_HIGH = np.array([0.28, -0.30, 0.018]), np.array([0.68, 0.30, 0.40])
-LIFTED, WRONG_LIFTED = 0.05, 0.03
-ROBOT_MASK = 100
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class ObjectState:
         position: of its centre, `float64 [3]`, m, base frame.
         half_width: half of the size of its footprint, m.
         height: of its centre above where it would stand on the table, m.
-        target: the instruction is about it.
+        target: the instruction is about it; of no object, if what it names is absent.
     """
 
     id: int
@@ -65,7 +67,11 @@ class TabletopRobot:
             image_size: height and width of both cameras' pictures.
             action_space: `ee_delta` or `joint`.
             vary_look: also draw the lamp's brightness and the table's colour from the seed.
+            background: what of the surroundings is drawn from the seed: nothing, the table's texture and colour, the backdrop (floor
+                and wall behind a smaller table), the lighting, or all three (see backgrounds.py).
+            background_split: from which textures, colours and lamps; `test` shares none with `train`.
             max_steps: control steps before an episode ends; None means 100 for pick and 160 for place.
+            oracle: put the true masks into observations, for perception that is an upper bound (`CameraFrame.labels`).
         """
 
         kind: Literal["tabletop"] = "tabletop"
@@ -73,7 +79,10 @@ class TabletopRobot:
         image_size: int = Field(128, ge=32, le=1024)
         action_space: Literal["ee_delta", "joint"] = "ee_delta"
         vary_look: bool = False
+        background: backgrounds.Kind = "plain"
+        background_split: backgrounds.Split = "test"
         max_steps: int | None = Field(None, ge=1)
+        oracle: bool = False
 
     expert = "robot_io.tabletop.expert:Expert"
     """Address of the class that demonstrates (see `robot_io.robot.Demonstrator`)."""
@@ -83,11 +92,14 @@ class TabletopRobot:
         task = self.config.task
         self.max_steps = self.config.max_steps or (100 if task.task == "pick" else 160)
         self.spec = make_spec(self.config.image_size, self.config.action_space)
-        self.model = scene.build(1 + task.distractors, task.n_bowls, self.config.image_size)
+        unseen = task.clutter == "unseen"
+        self.model = scene.build(1 + task.distractors, task.n_bowls, self.config.image_size, unseen=unseen,
+                                 blanks=slots.blanks_for(task.shapes, unseen), background=self.config.background)
         self.data = mujoco.MjData(self.model)
         self.kinematics = Kinematics()
         self.layout: Layout | None = None
         self._cameras: Cameras | None = None
+        self._outcome = Outcome(False, False, False, 0)
         self._index()
 
     # The contract ---------------------------------------------------------------------------------------------
@@ -98,20 +110,20 @@ class TabletopRobot:
         self.lay_out(draw_layout(self.config.task, rng))
         start = np.array([0.45, 0.0, 0.20]) + rng.uniform(-1, 1, 3) * [0.03, 0.06, 0.025]
         self.pose_arm(start, tool_down(rng.uniform(-0.1, 0.1)))
-        if self.config.vary_look:
-            scene.vary_look(self.model, rng)
+        self._draw_surroundings(rng)
 
     def randomize(self, seed: int) -> None:
         """Any scene with the arm anywhere, for pictures to learn to see from; much cheaper than an episode."""
         rng = np.random.default_rng([seed, 2])
         randomize(self, rng)
-        if self.config.vary_look:
-            scene.vary_look(self.model, rng)
+        self._draw_surroundings(rng)
 
     def observe(self) -> Observation:
         """Draw both cameras and read the state."""
         self._require_reset()
         frames = {name: self._drawn().frame(self.data, name) for name in scene.CAMERAS}
+        if self.config.oracle:
+            frames = {name: replace(frames[name], labels=labels) for name, labels in self.labels().items()}
         return Observation(frames, self.state(), self.layout.instruction, float(self.data.time))
 
     def act(self, action: np.ndarray) -> None:
@@ -127,11 +139,10 @@ class TabletopRobot:
             joints = np.clip(action[:6], measured - JOINT_LIMIT, measured + JOINT_LIMIT)
             self._target = self.kinematics.forward(joints)
         self._run(joints, action[6])
-        self._judge()
+        self._outcome = judge(self, self._outcome, self.max_steps)
 
     def outcome(self) -> Outcome:
-        done = self._success or self._steps >= self.max_steps
-        return Outcome(done, self._success, self._wrong_object, self._steps)
+        return self._outcome
 
     def close(self) -> None:
         if self._cameras is not None:
@@ -178,6 +189,13 @@ class TabletopRobot:
         table = self._instance_of_geom
         return {name: table[self._drawn().geom_ids(self.data, name)] for name in scene.CAMERAS}
 
+    def labels(self) -> dict[str, dict[str, np.ndarray]]:
+        """By camera the masks `bool [H, W]` of everything by name: objects, bowls ("white bowl") and the robot."""
+        names = [*(item.name for item in self.layout.items), *(f"{bowl.color} bowl" for bowl in self.layout.bowls), "robot"]
+        first_bowl = 2 + self.config.task.distractors
+        ids = [*range(1, 1 + len(self.layout.items)), *range(first_bowl, first_bowl + len(self.layout.bowls)), ROBOT_MASK]
+        return {camera: {name: mask == i for name, i in zip(names, ids, strict=True)} for camera, mask in self.masks().items()}
+
     def grasped(self) -> int | None:
         """Index of the object that both fingers touch, if any."""
         touched: dict[int, set[int]] = {}
@@ -203,15 +221,15 @@ class TabletopRobot:
 
     def lay_out(self, layout: Layout) -> None:
         """Put objects and bowls where `layout` says; slots it does not use wait out of sight."""
-        self.layout, self._steps, self._success, self._wrong_object = layout, 0, False, False
+        self.layout, self._outcome = layout, Outcome(False, False, False, 0)
         mujoco.mj_resetData(self.model, self.data)
-        self._rest = np.array([scene.half_height(item.shape, item.half_width) for item in layout.items])
+        self._rest = np.array([half_height(item.shape, item.half_width) for item in layout.items])
         for i in range(1 + self.config.task.distractors):
             used = i < len(layout.items)
             self.model.body_gravcomp[self.model.body(f"object{i}").id] = 0 if used else 1
             if used:
                 item = layout.items[i]
-                scene.dress(self.model, i, item.shape, item.half_width, item.rgb)
+                slots.dress(self.model, i, item.shape, item.half_width, item.rgb, item.texture)
                 self.place_object(i, np.array([*item.position, self._rest[i]]), item.yaw)
         for i, bowl in enumerate(layout.bowls):
             scene.tint_bowl(self.model, i, scene.BOWL_COLORS[bowl.color])
@@ -259,23 +277,19 @@ class TabletopRobot:
             self.data.ctrl[:6] = self._command + (joints - self._command) * i / parts
             mujoco.mj_step(self.model, self.data, substeps // parts)
         self._command = joints
-        self._steps += 1
-        mujoco.mj_kinematics(self.model, self.data)  # a step leaves poses as they were before it
-        mujoco.mj_camlight(self.model, self.data)
+        self._settle_poses()
 
-    def _judge(self) -> None:
-        objects = self.object_state()
-        target = objects[self.layout.target]
-        self._wrong_object |= any(thing.height >= WRONG_LIFTED for thing in objects if not thing.target)
-        if self.layout.bowl is None:
-            near = np.linalg.norm(target.position - self.tool()[0]) < 0.05
-            self._success |= bool(target.height >= LIFTED and near)
-        else:
-            offset = target.position - self.bowl_position()
-            inside = np.linalg.norm(offset[:2]) < scene.BOWL_RADIUS and offset[2] < scene.BOWL_HEIGHT + target.half_width
-            start = self.model.joint(f"object{self.layout.target}").dofadr[0]
-            still = np.linalg.norm(self.data.qvel[start:start + 3]) < 0.05
-            self._success |= bool(inside and still and self.opening() > 0.6)
+    def _draw_surroundings(self, rng: np.random.Generator) -> None:
+        if self.config.vary_look:
+            backgrounds.vary_look(self.model, rng)
+        if self.config.background != "plain":
+            backgrounds.draw(self.model, self.config.background, self.config.background_split, rng)
+            self._settle_poses()
+
+    def _settle_poses(self) -> None:
+        """A step, or a change of the model, leaves poses in the world as they were before it."""
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
 
     def _drawn(self) -> Cameras:
         if self._cameras is None:
@@ -303,15 +317,5 @@ class TabletopRobot:
         self._linkage_table = measure_linkage(model, self._linkage)
         self._pads = {model.geom(f"{scene.GRIPPER}{side}_pad{i}").id: finger
                       for finger, side in enumerate(("left", "right")) for i in (1, 2)}
-        names = [model.body(int(body)).name for body in model.geom_bodyid]
-        n_objects = 1 + self.config.task.distractors
-        self.slot_of_geom = {geom: int(name[6:]) for geom, name in enumerate(names) if name.startswith("object")}
-        self._instance_of_geom = np.full(model.ngeom + 1, ROBOT_MASK, np.int32)  # the last entry answers to -1
-        self._instance_of_geom[-1] = 0
-        for geom, name in enumerate(names):
-            if name == "world":
-                self._instance_of_geom[geom] = 0
-            elif name.startswith("object"):
-                self._instance_of_geom[geom] = 1 + int(name[6:])
-            elif name.startswith("bowl"):
-                self._instance_of_geom[geom] = 1 + n_objects + int(name[4:])
+        self.slot_of_geom = slots_by_geom(model)
+        self._instance_of_geom = instances_by_geom(model, 1 + self.config.task.distractors)

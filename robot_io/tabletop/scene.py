@@ -1,68 +1,39 @@
 """The tabletop as a MuJoCo model: a table, a UR5e with a Robotiq 2F-85, two cameras, object slots and bowls.
 
-The model is compiled once per robot. A *slot* is a free body that carries the geoms of every shape; `dress` shows one of
-them in a size and a colour and hides the rest, so a new episode costs no compilation. Frames: the world is the robot's base
-frame, x away from the robot, y to its left, z up, the table top at z = 0. Metres, kilograms, seconds.
+The model is compiled once per robot; slots.py dresses it for each episode, backgrounds.py gives it its surroundings. Frames: the
+world is the robot's base frame, x away from the robot, y to its left, z up, the table top at z = 0. Metres, kilograms, seconds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import mujoco
 import numpy as np
 
+from robot_io.tabletop import backgrounds
 from robot_io.tabletop.assets import light_meshes, robot_files, use_light_meshes
+from robot_io.tabletop.objects import BOX, CYLINDER
+from robot_io.tabletop.objects import COLORS as COLORS
+from robot_io.tabletop.objects import SHAPES as SHAPES
+from robot_io.tabletop.slots import PARKED, ROBOT, THING, add_meshes, add_slot, add_textures, free_blanks
 
 ARM_JOINTS = ("shoulder_pan_joint", "shoulder_lift_joint", "elbow_joint", "wrist_1_joint", "wrist_2_joint", "wrist_3_joint")
 GRIPPER = "gripper/"
 CAMERAS = ("front", "wrist")
 TIMESTEP = 0.002
-OBJECT_MASS = 0.06
 BOWL_RADIUS, BOWL_HEIGHT = 0.058, 0.03  # inside, at the bottom
-PARKED = np.array([0.0, 10.0, 1.0])  # where unused slots and bowls wait, out of every picture
-VISIBLE, HIDDEN = 0, 4  # geom groups: MuJoCo draws groups 0 to 2
-# What collides with what (contype, conaffinity): things with everything, the robot with things but not with itself.
-THING, ROBOT, NOTHING = (1, 3), (2, 1), (0, 0)
-
-COLORS = {
-    "red": (0.80, 0.08, 0.07), "green": (0.10, 0.55, 0.14), "blue": (0.08, 0.20, 0.75), "yellow": (0.93, 0.80, 0.08),
-    "purple": (0.45, 0.12, 0.60), "orange": (0.95, 0.42, 0.04), "cyan": (0.10, 0.72, 0.78), "pink": (0.95, 0.48, 0.65),
-    "white": (0.93, 0.93, 0.92), "black": (0.07, 0.07, 0.08),
-}
 TABLE_COLOR = (0.62, 0.56, 0.48)
 BOWL_COLORS = {"white": (0.90, 0.90, 0.87), "brown": (0.40, 0.25, 0.14), "grey": (0.45, 0.45, 0.47)}
 
-BOX, CYLINDER, SPHERE = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_SPHERE
 
+def build(n_objects: int, n_bowls: int, image_size: int, *, blanks: int = 0, unseen: bool = False,
+          background: backgrounds.Kind = "plain") -> mujoco.MjModel:
+    """Compile the scene with that many slots for objects and bowls.
 
-@dataclass(frozen=True)
-class Part:
-    """One geom of a shape, in units of the object's half width: MuJoCo's half sizes, and the centre."""
-
-    geom: mujoco.mjtGeom
-    size: tuple[float, float, float]
-    z: float = 0.0
-
-
-SHAPES: dict[str, tuple[Part, ...]] = {
-    "cube": (Part(BOX, (1, 1, 1)),),
-    "cylinder": (Part(CYLINDER, (1, 1.15, 0)),),
-    "ball": (Part(SPHERE, (1.08, 0, 0)),),
-    "block": (Part(BOX, (0.75, 1.5, 0.85)),),
-    "cross": (Part(BOX, (1.45, 0.5, 0.8)), Part(BOX, (0.5, 1.45, 0.8))),
-    "pyramid": (Part(BOX, (1.1, 1.1, 0.5), -0.5), Part(BOX, (0.7, 0.7, 0.3), 0.3), Part(BOX, (0.35, 0.35, 0.25), 0.85)),
-}
-
-
-def half_height(shape: str, half_width: float) -> float:
-    """Height of the object's centre above the table when it stands on it."""
-    part = SHAPES[shape][0]
-    return half_width * (part.size[{BOX: 2, CYLINDER: 1, SPHERE: 0}[part.geom]] - part.z)
-
-
-def build(n_objects: int, n_bowls: int, image_size: int) -> mujoco.MjModel:
-    """Compile the scene with that many slots for objects and bowls."""
+    Args:
+        blanks: geoms per slot for shapes beyond the basic six (see slots.py).
+        unseen: whether slots may become unseen objects, which have textures.
+        background: which surroundings will be drawn anew for each episode.
+    """
     arm_file, gripper_file = robot_files()
     spec = mujoco.MjSpec.from_file(str(arm_file))
     gripper = mujoco.MjSpec.from_file(str(gripper_file))
@@ -77,11 +48,18 @@ def build(n_objects: int, n_bowls: int, image_size: int) -> mujoco.MjModel:
     _set_robot(spec)
     _add_surroundings(spec)
     _add_cameras(spec)
+    if blanks:
+        add_meshes(spec)
+    if unseen:
+        add_textures(spec)
     for i in range(n_objects):
-        _add_slot(spec, i)
+        add_slot(spec, i, blanks)
     for i in range(n_bowls):
         _add_bowl(spec, i)
-    return spec.compile()
+    backgrounds.add(spec, background)
+    model = spec.compile()
+    free_blanks(model)
+    return model
 
 
 def build_arm() -> mujoco.MjModel:
@@ -96,26 +74,6 @@ def build_arm() -> mujoco.MjModel:
         if joint.name not in ARM_JOINTS:
             joint.delete()
     return spec.compile()
-
-
-def dress(model: mujoco.MjModel, slot: int, shape: str, half_width: float, rgb: tuple[float, float, float]) -> None:
-    """Make slot `slot` look and collide like `shape`. Mass and inertia stay, so no constant has to be recomputed."""
-    for name, parts in SHAPES.items():
-        for i, part in enumerate(parts):
-            geom = model.geom(f"object{slot}/{name}{i}")
-            shown = name == shape
-            geom.group = VISIBLE if shown else HIDDEN
-            geom.contype, geom.conaffinity = THING if shown else NOTHING
-            if shown:
-                geom.size = np.array(part.size) * half_width
-                geom.pos = (0, 0, part.z * half_width)
-                geom.rgba = (*rgb, 1)
-
-
-def vary_look(model: mujoco.MjModel, rng: np.random.Generator) -> None:
-    """Another lamp and another table: brightness within a third, any muted colour."""
-    model.light_diffuse[:] = 0.55 * rng.uniform(0.65, 1.3)
-    model.geom("table").rgba = (*(rng.uniform(0.3, 0.75) + rng.uniform(-0.1, 0.1, 3)), 1)
 
 
 def tint_bowl(model: mujoco.MjModel, bowl: int, rgb: tuple[float, float, float]) -> None:
@@ -192,18 +150,6 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
     quat = np.empty(4)
     mujoco.mju_mat2Quat(quat, np.stack([right, np.cross(backward, right), backward], axis=1).ravel())
     return quat
-
-
-def _add_slot(spec: mujoco.MjSpec, index: int) -> None:
-    body = spec.worldbody.add_body(name=f"object{index}", pos=PARKED + np.array([0.3 * index, 0, 0]))
-    body.add_freejoint(name=f"object{index}")
-    body.explicitinertial, body.mass, body.ipos, body.iquat = True, OBJECT_MASS, [0, 0, 0], [1, 0, 0, 0]
-    body.inertia = [OBJECT_MASS / 6 * 0.04**2] * 3  # of a 4 cm cube
-    for name, parts in SHAPES.items():
-        for i, part in enumerate(parts):
-            rolls = part.geom != BOX  # and would leave the table, were it not slowed down
-            body.add_geom(name=f"object{index}/{name}{i}", type=part.geom, size=np.maximum(np.array(part.size) * 0.025, 1e-3),
-                          condim=6 if rolls else 4, friction=[1.0, 0.01, 0.002 if rolls else 0.0001], group=VISIBLE)
 
 
 def _add_bowl(spec: mujoco.MjSpec, index: int) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from robot_io.tabletop import scene
+from robot_io.tabletop.objects import half_height
 from robot_io.tabletop.robot import ROBOT_MASK, TabletopRobot
 
 
@@ -44,7 +45,7 @@ def test_depth_lands_on_the_true_geometry(robot, camera, seed):
             radius = np.linalg.norm(offset, axis=1)
             assert np.abs(radius - 1.08 * item.half_width).max() < 0.003
         else:
-            height = scene.half_height(item.shape, item.half_width)
+            height = half_height(item.shape, item.half_width)
             assert np.abs(offset[:, 2]).max() < height + 0.003
             assert np.linalg.norm(offset[:, :2], axis=1).max() < np.sqrt(2) * item.half_width + 0.003
     assert seen >= 2
