@@ -11,5 +11,45 @@ PERCEPTION.add(
     needs=("rgb",),
     provides=("images",),
 )
+PERCEPTION.add(
+    "depth",
+    "perception.depth:Depth",
+    "depth for every view: the sensor's, or estimated from the picture",
+    paper="Yang et al., Depth Anything V2 (arXiv 2406.09414)",
+    needs=("rgb", "or a depth sensor"),
+    provides=("depth",),
+)
+PERCEPTION.add(
+    "geometric",
+    "perception.geometric:Geometric",
+    "depth (or normals) of the grounded things in colour, outlined by role; of the whole picture if nothing is grounded",
+    paper="OBEYED-VLA (arXiv 2512.22519)",
+    needs=("depth", "regions, if there are any"),
+    provides=("images", "tokens, if asked for"),
+)
+PERCEPTION.add(
+    "masking",
+    "perception.masking:Masking",
+    "the grounded things in their own colours; the rest black, blurred, its mean colour or painted over",
+    paper="OBEYED-VLA (arXiv 2512.22519); BYOVLA (arXiv 2410.01971)",
+    needs=("rgb", "regions"),
+    provides=("images",),
+)
+PERCEPTION.add(
+    "object_tokens",
+    "perception.object_tokens:ObjectTokens",
+    "the grounded things as tokens: where they are in the robot's base frame, how large, how sure",
+    paper="after OBEYED-VLA (arXiv 2512.22519)",
+    needs=("depth", "intrinsics", "camera poses", "regions"),
+    provides=("tokens",),
+)
+PERCEPTION.add(
+    "object_centric",
+    "perception.object_centric:ObjectCentric",
+    "finds what the instruction is about in every view and carries it over time; abstains where it is absent",
+    paper="OBEYED-VLA (arXiv 2512.22519)",
+    needs=("rgb",),
+    provides=("regions", "abstain"),
+)
 
 __all__ = ["PERCEPTION"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
@@ -31,6 +32,8 @@ class Batch:
         world_from_camera: per camera `float32 [B, 4, 4]` (OpenCV camera frame); no entry if unknown.
         state: `float32 [B, S]`.
         instructions: B strings.
+        labels: per camera B dictionaries of ground-truth masks (`bool [H, W]` NumPy arrays by name), None where an
+            observation has none; only from simulators that were asked for it (see `robot_io.CameraFrame`).
         memory: per observation what front-ends keep from one look to the next within an episode (`memory[b]` is a dict
             that they may change); None in training, where every frame stands alone.
     """
@@ -41,6 +44,7 @@ class Batch:
     depth: dict[str, Float[Tensor, "b h w"]] = field(default_factory=dict)
     intrinsics: dict[str, Float[Tensor, "b 3 3"]] = field(default_factory=dict)
     world_from_camera: dict[str, Float[Tensor, "b 4 4"]] = field(default_factory=dict)
+    labels: dict[str, list[dict[str, Any] | None]] = field(default_factory=dict)
     memory: list[dict[str, Any]] | None = None
 
     @classmethod
@@ -69,6 +73,7 @@ class Batch:
             world_from_camera=gather("world_from_camera"),
             state=torch.stack([torch.as_tensor(o.state, dtype=torch.float32) for o in observations]).to(device),
             instructions=[observation.instruction for observation in observations],
+            labels={name: [o.cameras[name].labels for o in observations] for name in cameras},
             memory=memory,
         )
 
@@ -92,6 +97,8 @@ class Percept:
         text: B strings, or an empty list.
         regions: where the things are that the instruction is about, or None if nobody looked.
         abstain: `bool [B]`, True where the thing asked for is not there and the robot should hold still; None: never.
+        depth: `float [B, V, H, W]` metres along the optical axis, 0 where unknown, or None: depth as an estimator sees
+            it. Whoever needs depth asks `perception.lifting.view_depth`, which falls back to the cameras' own.
         evidence: whatever a visualiser may draw (boxes, masks, depth, captions), keyed by `front-end/name`;
             nothing downstream reads it.
     """
@@ -103,10 +110,19 @@ class Percept:
     text: list[str] = field(default_factory=list)
     regions: Regions | None = None
     abstain: Bool[Tensor, " b"] | None = None
+    depth: Float[Tensor, "b v h w"] | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def replace(self, **changes: Any) -> Percept:
         return replace(self, **changes)
+
+    def add_tokens(self, tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"]) -> Percept:
+        """With these tokens behind those there are; of two widths the smaller is filled up with zeros."""
+        if self.tokens is None:
+            return replace(self, tokens=tokens, token_mask=mask)
+        width = max(self.tokens.shape[-1], tokens.shape[-1])
+        both = [F.pad(part, (0, width - part.shape[-1])) for part in (self.tokens, tokens)]
+        return replace(self, tokens=torch.cat(both, 1), token_mask=torch.cat([self.token_mask, mask], 1))
 
 
 class FrontEnd(nn.Module):
@@ -114,12 +130,14 @@ class FrontEnd(nn.Module):
 
     A `frozen` front-end is a pure function of its input and its configuration, so training may compute it once per
     frame and cache it. `token_dim` is the width D of the tokens it adds, None if it adds none. One that `needs_depth` makes
-    the policy ask for cameras with depth, and gets `Batch.depth` and `Batch.intrinsics` in training too. One that `abstains`
-    may set `Percept.abstain`. An `oracle` reads a simulator's ground truth: an upper bound, which cannot be served.
+    the policy ask for cameras with depth, and gets `Batch.depth` and `Batch.intrinsics` in training too, unless one before it
+    `estimates_depth` (fills `Percept.depth` from pictures alone). One that `abstains` may set `Percept.abstain`. An `oracle`
+    reads a simulator's ground truth: an upper bound, which cannot be served.
     """
 
     frozen: bool = True
     needs_depth: bool = False
+    estimates_depth: bool = False
     abstains: bool = False
     oracle: bool = False
     token_dim: int | None = None

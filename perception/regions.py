@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from robot_io import UserError
+
 TARGET, CONTAINER, ROBOT = "target", "container", "robot"
 ROLES = (TARGET, CONTAINER, ROBOT)
 
@@ -40,3 +42,11 @@ class Regions:
     def union(self) -> Bool[Tensor, "b v h w"]:
         """Everything that was selected."""
         return self.masks.any(2)
+
+
+def require_regions(regions: Regions | None, wanted_by: str) -> Regions:
+    """`regions`, or a `UserError` in the name of the front-end that cannot do without."""
+    if regions is None:
+        raise UserError(f"front-end '{wanted_by}'", "nothing has been grounded before it", "regions to work on",
+                        "put {kind: object_centric} before it in the recipe's perception")
+    return regions
