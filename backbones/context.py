@@ -6,12 +6,14 @@ Shapes: B samples, L positions, K learnable action queries, width D, S state dim
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from perception.percept import Percept
+from robot_io import UserError
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,43 @@ class Context:
 class Backbone(nn.Module):
     """The contract of a backbone. `dim` is D, `queries` is K.
 
-    `vision` names the submodule that sees, so that tuning can freeze it; `lora_targets` is a regular expression over
-    module names for peft; `new_modules` names what LoRA must train in full because it was not pretrained.
+    `vision` names the submodule that sees, so that tuning can freeze it, and `projector` the one between it and the
+    language model (it may lie inside `vision`); `lora_targets` is a regular expression over module names for peft;
+    `new_modules` names what LoRA must train in full because it was not pretrained.
     """
 
     dim: int
     queries: int
     vision: str = ""
+    projector: str = ""
     lora_targets: str = ""
     new_modules: tuple[str, ...] = ()
 
     def load_pretrained(self) -> None:
         """Start from the published weights that the configuration names. Called once, when a new policy is made; a saved
         policy brings its own."""
+
+    def save_assets(self, folder: Path) -> None:
+        """Write what rebuilding needs besides weights and recipe (a tokenizer, say) into the new folder `folder`: small text
+        files only. A backbone that writes any is given their folder as its constructor's `assets` when a policy is loaded."""
+
+    def enable_checkpointing(self) -> None:
+        """Compute the layers' activations again going backward, instead of keeping them (Chen et al., arXiv 1604.06174).
+
+        This default switches on whatever transformers and timm models are inside.
+
+        Raises:
+            UserError: there are none.
+        """
+        inner = [module for module in self.modules() if getattr(module, "supports_gradient_checkpointing", False)]
+        for module in inner:
+            module.gradient_checkpointing_enable({"use_reentrant": False})
+        towers = [module for module in self.modules() if hasattr(module, "set_grad_checkpointing")]
+        for module in towers:
+            module.set_grad_checkpointing()
+        if not inner and not towers:
+            raise UserError("train.gradient_checkpointing", f"{type(self).__name__} cannot compute its layers again",
+                            "a backbone that can", "set train.gradient_checkpointing=false")
 
     def see(self, percept: Percept) -> Percept:
         """Fill `percept.features` from its images with the vision tower alone. Independent of words and state, so that

@@ -19,5 +19,37 @@ HEADS.add(
     needs=("readout",),
     provides=("chunk", "noise", "guide"),
 )
+HEADS.add(
+    "vocabulary",
+    "heads.vocabulary:Vocabulary",
+    "action tokens of the language model's own vocabulary, decoded one after the other",
+    paper="OpenVLA (arXiv 2406.09246, sec. 3.2)",
+    needs=("continuation",),
+    provides=("chunk", "log-probability"),
+)
+HEADS.add(
+    "vocabulary_parallel",
+    "heads.vocabulary:ParallelVocabulary",
+    "the same tokens, all of them read out in one pass",
+    paper="OpenVLA-OFT (arXiv 2502.19645, sec. 4)",
+    needs=("readout", "continuation"),
+    provides=("chunk", "log-probability"),
+)
+HEADS.add(
+    "regression",
+    "heads.regression:Regression",
+    "the chunk regressed in one pass (L1, MSE or Huber), the gripper optionally a decision",
+    paper="OpenVLA-OFT (arXiv 2502.19645, sec. 4); VLM4VLA (arXiv 2601.03309)",
+    needs=("readout",),
+    provides=("chunk",),
+)
+HEADS.add(
+    "pi0",
+    "heads.pi0:PI0",
+    "π0's action expert, 0.3 B: flow matching, attending to every layer of π0's VLM (backbone.kind=pi0)",
+    paper="Black et al., π0 (arXiv 2410.24164)",
+    needs=("layers",),
+    provides=("chunk", "noise"),
+)
 
 __all__ = ["HEADS"]

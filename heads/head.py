@@ -50,6 +50,10 @@ class Head(nn.Module):
 
     supports: frozenset[str] = frozenset()
 
+    def load_pretrained(self) -> None:
+        """Start from the published weights that the configuration names, if it does. Called once, when a new policy is made; a
+        saved policy brings its own."""
+
     def loss(self, context: Context, actions: Float[Tensor, "b t a"], valid: Bool[Tensor, "b t"]) -> Loss:
         """Imitation loss; steps where `valid` is False (past the end of the episode) do not count."""
         raise NotImplementedError

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from backbones.context import Backbone, Context, Inputs
 from backbones.tiny import text
@@ -100,6 +101,7 @@ class Tiny(Backbone):
                 "choose fewer cameras: data.cameras=[…]",
             )
         self.config, self.dim, self.queries = config, config.dim, config.queries
+        self.checkpointing = False
         self.eye = Eye(config.dim, config.eye_width, config.eye_blocks)
         self.view = nn.Parameter(torch.randn(MAX_VIEWS, config.dim) * 0.02)
         self.words = nn.Embedding(text.VOCABULARY, config.dim)
@@ -150,6 +152,9 @@ class Tiny(Backbone):
                 )
         return weights
 
+    def enable_checkpointing(self) -> None:
+        self.checkpointing = True
+
     def see(self, percept: Percept) -> Percept:
         views = percept.images.shape[1]
         cells = self.eye(rearrange(percept.images, "b v c h w -> (b v) c h w"))
@@ -162,7 +167,10 @@ class Tiny(Backbone):
         cells = rearrange(percept.features + self.view[:views, None], "b v n d -> b (v n) d")
         sequence, mask = self.sequence(percept, instructions, state)
         for layer in self.layers:
-            sequence = layer(sequence, mask, cells)
+            if self.checkpointing and torch.is_grad_enabled():
+                sequence = checkpoint(layer, sequence, mask, cells, use_reentrant=False)
+            else:
+                sequence = layer(sequence, mask, cells)
         hidden = self.norm(sequence)
         return Context(hidden=hidden, mask=mask, readout=hidden[:, -self.queries :])
 

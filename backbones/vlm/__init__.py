@@ -1,0 +1,1 @@
+"""`kind: vlm`: a published vision-language model as the backbone, whichever its family. See `model`."""
