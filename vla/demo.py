@@ -1,8 +1,11 @@
-"""The main job from beginning to end, as plain code: demonstrations → policy → trials → a served policy drives the robot.
+"""The main job from beginning to end, as plain code: demonstrations → two policies → trials → a served policy drives the robot.
+
+The demonstrations are clean: one object on the table. What is asked then is which perception still works when the table is full.
+Every policy is trained on the same demonstrations and tried on the same unseen scenes in every condition.
 
     runs/demo/data/          demonstrations of the scripted expert
-    runs/demo/policy/        what training made of them
-    runs/demo/*.jsonl        every trial: `test` in this process' workers, `untrained`, `served` through the server
+    runs/demo/policy/        what training made of them; `NAME/policy/` for every other variant
+    runs/demo/*.jsonl        every trial: VARIANT-CONDITION, `untrained`, `served` (through the server)
     runs/demo/report.html    the table, curves, frames; `rollouts.mp4`; `summary.json`; `results.json` (rows for docs/results)
 
 Every stage goes on where it stopped, so the command may be killed and given again.
@@ -15,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -32,55 +35,82 @@ from vla.evaluate.drivers import preload
 from vla.evaluate.evaluate import EvaluationResult, evaluate
 from vla.evaluate.seeds import seeds
 from vla.evaluate.statistics import compare, percent
-from vla.files import write_json
+from vla.files import slug, write_json
+from vla.overrides import apply_overrides
 from vla.policy import Policy
 from vla.recipe import Recipe, load_recipe
 from vla.report import Story, summary, write_report
 from vla.results import save_rows
-from vla.train import train
+from vla.train import TrainResult, train
 
 NOISE = 0.05
 """Chance per step that the expert is disturbed while it demonstrates."""
 SERVED_TRIALS = 50
 """At most so many trials through the server: it has one policy, so its clients take turns."""
+UNTRAINED_TRIALS = 40
 FILMS, FILMED_FAILURES = 12, 4
 
+VARIANTS = {"grounded": "grounded", "raw RGB": "raw"}
+"""Preset by the name that the table shows. The first is what the demo is about: it is served and filmed."""
+CONDITIONS = {"clean": (), "5 distractors": ("robot.task.distractors=5",)}
+"""Changes of the robot by the name that the table shows."""
 
-def demo(run: Path | str, *, recipe: str = "demo", overrides: Sequence[str] = (), episodes: int = 100, trials: int = 100,
-         workers: int = 2, console: Console | None = None) -> dict[str, Any]:
+
+def demo(run: Path | str, *, overrides: Sequence[str] = (), variants: Mapping[str, str] = VARIANTS,
+         conditions: Mapping[str, Sequence[str]] = CONDITIONS, episodes: int = 100, trials: int = 100, workers: int = 2,
+         console: Console | None = None) -> dict[str, Any]:
     """Do all of it; returns what `summary.json` holds."""
     run, console = Path(run), console or Console()
     preload()
-    resolved = load_recipe(recipe, [f"data.root={run / 'data'}", *overrides])
-    robot, stage = resolved.robot, Stages(run / "stages.json", console)
-    scenes = seeds("test", trials)
+    recipes = {name: load_recipe(preset, [f"data.root={run / 'data'}", *overrides]) for name, preset in variants.items()}
+    main = next(iter(recipes))
+    robots = {name: apply_overrides({"robot": recipes[main].robot}, changes)["robot"] for name, changes in conditions.items()}
+    plain = next(iter(robots.values()))
+    stage, scenes = Stages(run / "stages.json", console), seeds("test", trials)
 
     with stage("collect"):
-        collect(robot, run / "data", episodes=episodes, noise=NOISE, workers=workers)
-    with stage("train"):
-        trained_policy = train(resolved, run)
-    with stage("evaluate"):
-        trained = evaluate(trained_policy.policy_dir, robot, scenes, out=run / "test.jsonl", workers=workers,
-                           films=scenes[:FILMS])
+        collect(recipes[main].robot, run / "data", episodes=episodes, noise=NOISE, workers=workers)
+    trained: dict[str, TrainResult] = {}
+    for name, recipe in recipes.items():
+        with stage(f"train {name}"):
+            trained[name] = train(recipe, _folder(run, name, main))
+    evaluations: dict[str, EvaluationResult] = {}
+    for name, result in trained.items():
+        for condition, robot in robots.items():
+            with stage(f"evaluate {name}"):
+                evaluations[f"{name}, {condition}"] = evaluate(
+                    result.policy_dir, robot, scenes, out=run / f"{slug(name)}-{slug(condition)}.jsonl", workers=workers)
     with stage("untrained"):
-        untrained_dir = save_untrained(resolved, run / "untrained")
-        untrained = evaluate(untrained_dir, robot, scenes, out=run / "untrained.jsonl", workers=workers)
-    with stage("served"), serving(trained_policy.policy_dir, run / "server.log") as url:
-        served = evaluate(url, robot, scenes[:SERVED_TRIALS], out=run / "served.jsonl", workers=1)
+        evaluations["untrained"] = evaluate(save_untrained(recipes[main], run / "untrained"), plain, scenes[:UNTRAINED_TRIALS],
+                                            out=run / "untrained.jsonl", workers=workers)
+    with stage("served"), serving(trained[main].policy_dir, run / "server.log") as url:
+        evaluations["served"] = evaluate(url, plain, scenes[:SERVED_TRIALS], out=run / "served.jsonl", workers=1)
+    crowded, crowd = list(robots.items())[-1]
     with stage("films"):
-        trained = evaluate(trained_policy.policy_dir, robot, scenes, out=run / "test.jsonl", workers=workers,
-                           films=worth_filming(trained))
+        told = f"{main}, {crowded}"
+        evaluations[told] = evaluate(trained[main].policy_dir, crowd, scenes, out=run / f"{slug(main)}-{slug(crowded)}.jsonl",
+                                     workers=workers, films=worth_filming(evaluations[told]))
 
-    evaluations = {"trained": trained, "untrained": untrained, "served": served}
-    command = _command(run, recipe, overrides, episodes, trials)
+    command = _command(run, overrides, episodes, trials)
+    seconds = {name: result.seconds for name, result in trained.items()}
     with stage("report"):
-        write_report(run, _story(run, resolved, evaluations, stage.seconds, command, episodes))
-    rows = [row for name, result in evaluations.items() for row in result.rows({"policy": name}, command)]
+        write_report(run, _story(run, recipes, evaluations, told, stage.seconds, command, episodes))
+    rows = [row for name, result in evaluations.items() for row in result.rows(_cell(name), command)]
     save_rows(run / "results.json", rows)
-    numbers = summary(**evaluations, train_seconds=trained_policy.seconds, total_seconds=stage.total)
+    numbers = summary(evaluations, main=next(iter(evaluations)), train_seconds=seconds[main], total_seconds=stage.total)
     write_json(run / "summary.json", numbers)
-    _show(console, run, evaluations, numbers, stage.seconds)
+    _show(console, run, evaluations, seconds, stage)
     return numbers
+
+
+def _folder(run: Path, name: str, main: str) -> Path:
+    """A variant's run: the demo's own folder for the one that it is about."""
+    return run if name == main else run / slug(name)
+
+
+def _cell(name: str) -> dict[str, str]:
+    policy, _, condition = name.partition(", ")
+    return {"policy": policy, "scene": condition or "clean"}
 
 
 @dataclass
@@ -141,32 +171,34 @@ def worth_filming(result: EvaluationResult) -> list[int]:
     return failures + successes[:FILMS - len(failures)]
 
 
-def _story(run: Path, recipe: Recipe, evaluations: dict[str, EvaluationResult], seconds: dict[str, float], command: str,
-           episodes: int) -> Story:
-    """What the report tells."""
-    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    curves = {name: [(row["step"], row[key]) for row in log if key in row]
-              for name, key in (("training", "loss"), ("validation", "val_loss"))}
+def _story(run: Path, recipes: Mapping[str, Recipe], evaluations: dict[str, EvaluationResult], told: str,
+           seconds: dict[str, float], command: str, episodes: int) -> Story:
+    """What the report tells; its films are those of the evaluation `told`."""
+    main, recipe = next(iter(recipes.items()))
+    curves = {}
+    for name in recipes:
+        log = [json.loads(line) for line in (_folder(run, name, main) / "metrics.jsonl").read_text().splitlines()]
+        for kind, key in (("training", "loss"), ("validation", "val_loss")):
+            if curve := [(row["step"], row[key]) for row in log if key in row]:
+                curves[f"{name}, {kind}"] = curve
     spec = RobotSpec.from_dict(json.loads((run / "policy" / "spec.json").read_text()))
-    trials = evaluations["trained"].success.n
     return Story(
-        title=f"{recipe.name}: {trials} unseen scenes", rate_hz=spec.action.rate_hz, evaluations=evaluations,
-        subtitle=f"{spec.robot}, {episodes} demonstrations, {recipe.train.steps} training steps, recipe {recipe.hash}; "
-                 f"{date.today()}, {os.cpu_count()} cores",
-        curves={name: curve for name, curve in curves.items() if curve}, timings=seconds, commands=[command],
-        recipe=recipe.to_yaml(),
+        title=f"{' against '.join(recipes)}: {evaluations[told].success.n} unseen scenes", rate_hz=spec.action.rate_hz,
+        evaluations=evaluations, told=told, curves=curves, timings=seconds, commands=[command], recipe=recipe.to_yaml(),
+        subtitle=f"{spec.robot}, {episodes} demonstrations with one object on the table, {recipe.train.steps} training steps, "
+                 f"recipe {recipe.hash}; {date.today()}, {os.cpu_count()} cores",
     )
 
 
-def _command(run: Path, recipe: str, overrides: Sequence[str], episodes: int, trials: int) -> str:
+def _command(run: Path, overrides: Sequence[str], episodes: int, trials: int) -> str:
     """The command line that does the same, its defaults left out."""
-    given = {"run": run, "recipe": recipe, "episodes": episodes, "trials": trials}
-    usual = {"run": Path("runs/demo"), "recipe": "demo", "episodes": 100, "trials": 100}
+    given = {"run": run, "episodes": episodes, "trials": trials}
+    usual = {"run": Path("runs/demo"), "episodes": 100, "trials": 100}
     return " ".join(["vla demo", *overrides, *(f"--{name} {value}" for name, value in given.items() if value != usual[name])])
 
 
-def _show(console: Console, run: Path, evaluations: dict[str, EvaluationResult], numbers: dict[str, Any],
-          seconds: dict[str, float]) -> None:
+def _show(console: Console, run: Path, evaluations: dict[str, EvaluationResult], train_seconds: Mapping[str, float],
+          stage: Stages) -> None:
     """The table at the end."""
     table = Table("policy", "success, %", "wrong object, %", "trials", "cycle, s", "latency, ms", box=None, padding=(0, 2, 0, 0))
     for name, result in evaluations.items():
@@ -175,9 +207,9 @@ def _show(console: Console, run: Path, evaluations: dict[str, EvaluationResult],
         table.add_row(name, *shares, str(result.success.n), cycle, "{:.0f} / {:.0f}".format(*result.latency_ms(50, 99)))
     console.rule("unseen scenes, 95 % intervals; latency p50 / p99", align="left")
     console.print(table)
-    served, local = evaluations["served"].by_seed(), evaluations["trained"].by_seed()
+    served, local = evaluations["served"].by_seed(), next(iter(evaluations.values())).by_seed()
     pairs = compare(served, {seed: local[seed] for seed in served})
     console.print(f"served and in-process policy agree on {pairs.both + pairs.neither} of {len(served)} scenes")
-    console.print(f"training {numbers['train_seconds']:.0f} s, everything {numbers['total_seconds']:.0f} s: "
-                  + ", ".join(f"{name} {took:.0f}" for name, took in seconds.items()))
+    training, stages = (", ".join(f"{name} {took:.0f} s" for name, took in times.items()) for times in (train_seconds, stage.seconds))
+    console.print(f"training {training}; everything {stage.total:.0f} s: {stages}")
     console.print(f"look at {run / 'report.html'} and {run / 'rollouts.mp4'}")

@@ -17,3 +17,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's: `5 distractors` → `5-distractors`."""
+    return name.lower().replace(" ", "-")

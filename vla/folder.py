@@ -5,6 +5,7 @@
     stats.safetensors   normalisation
     model.safetensors   every weight but the adapters', named as if there were none
     adapter/            LoRA weights in peft's own format, if the recipe asks for them
+    backbone/           what the backbone needs besides weights to be rebuilt (its configuration, its tokenizer), if anything
     digests.json        SHA-256 of the files above
 
 Weights are matched by name and nothing is skipped: a missing, left-over or differently shaped tensor refuses to load.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -25,9 +27,10 @@ from vla.overrides import apply_overrides
 from vla.policy import Policy, assemble
 from vla.recipe import Recipe
 from vla.sealed import check_seal, sealing
-from vla.tuning import is_adapter, plain_name, tune
+from vla.tuning import is_adapter, plain_name, restore_quantized, tune, unwritten
 
 FRONT_ENDS = "front_ends."
+ASSETS = "backbone"
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -36,6 +39,7 @@ def save_policy(policy: Policy, folder: Path) -> None:
         (partial / "spec.json").write_text(json.dumps(policy.spec.to_dict(), indent=1))
         policy.normalizer.save(partial / "stats.safetensors")
         save_file({name: tensor.contiguous() for name, tensor in _plain_weights(policy).items()}, partial / "model.safetensors")
+        policy.plain_backbone.save_assets(partial / ASSETS)
         if policy.backbone is not policy.plain_backbone:
             policy.backbone.save_pretrained(partial / "adapter")
 
@@ -58,7 +62,11 @@ def load_policy(folder: Path, overrides: Sequence[str] = ()) -> Policy:
     except FileNotFoundError as error:
         raise UserError(f"policy {folder}", f"'{Path(error.filename).name}' is missing", "a folder written by Policy.save",
                         "give the folder of a policy, such as runs/NAME/policy") from None
-    spec, front_ends, backbone, head = assemble(recipe, spec)
+    assets = folder / ASSETS
+    with unwritten() if recipe.tuning.quantize and not overrides else nullcontext():
+        spec, front_ends, backbone, head = assemble(recipe, spec, assets if assets.is_dir() else None)
+    if recipe.tuning.quantize:
+        restore_quantized(backbone, weights, "backbone.")
     policy = Policy(recipe, spec, Normalizer.load(folder / "stats.safetensors"), front_ends, backbone, head)
     _load_weights(policy, weights, folder, skip=FRONT_ENDS if overrides else "")
     adapter = folder / "adapter"

@@ -63,6 +63,7 @@ class Policy(nn.Module):
             torch.manual_seed(recipe.train.seed)
             spec, front_ends, backbone, head = assemble(recipe, spec)
             backbone.load_pretrained()
+            head.load_pretrained()
             return cls(recipe, spec, normalizer, front_ends, tune(backbone, recipe.tuning), head)
 
     @property
@@ -219,8 +220,12 @@ class Session:
         return self.policy.act([observation], seed=self.next_seed(), memory=[self._memory])[0]
 
 
-def assemble(recipe: Recipe, spec: RobotSpec) -> tuple[RobotSpec, list[FrontEnd], Backbone, Head]:
-    """The narrowed specification and the components, with random weights."""
+def assemble(recipe: Recipe, spec: RobotSpec, assets: Path | None = None) -> tuple[RobotSpec, list[FrontEnd], Backbone, Head]:
+    """The narrowed specification and the components, with random weights.
+
+    Args:
+        assets: what the backbone kept in a policy folder (`Backbone.save_assets`), for one that keeps any.
+    """
     front_ends = [PERCEPTION.load(config.kind)(config) for config in recipe.perception]
     spec = _narrow(recipe, spec, front_ends)
     if any(front_end.abstains for front_end in front_ends):
@@ -229,8 +234,8 @@ def assemble(recipe: Recipe, spec: RobotSpec) -> tuple[RobotSpec, list[FrontEnd]
     backbone = BACKBONES.load(recipe.backbone.kind)(recipe.backbone, Inputs(
         views=len(spec.observation.cameras), image_size=(camera.height, camera.width),
         state_dim=len(_state_index(recipe, spec)),
-        token_dim=next((f.token_dim for f in reversed(front_ends) if f.token_dim is not None), None),
-    ))
+        token_dim=max((f.token_dim for f in front_ends if f.token_dim is not None), default=None),
+    ), **({} if assets is None else {"assets": assets}))
     head = HEADS.load(recipe.head.kind)(recipe.head, Output(
         horizon=recipe.horizon, action_dim=spec.action.dim, context_dim=backbone.dim, queries=backbone.queries))
     return spec, front_ends, backbone, head
@@ -242,7 +247,9 @@ def _narrow(recipe: Recipe, spec: RobotSpec, front_ends: Sequence[FrontEnd]) -> 
         spec = spec.with_cameras(recipe.data.cameras)
     if not spec.observation.cameras:
         raise UserError(f"robot '{spec.robot}'", "it has no camera", "at least one", "name some with data.cameras=[…]")
-    hungry = next((config.kind for config, f in zip(recipe.perception, front_ends, strict=True) if f.needs_depth), None)
+    estimated = next((i for i, f in enumerate(front_ends) if f.estimates_depth), len(front_ends))
+    pairs = zip(recipe.perception[: estimated + 1], front_ends, strict=False)
+    hungry = next((config.kind for config, f in pairs if f.needs_depth), None)
     for camera in spec.observation.cameras:
         if hungry and not camera.depth:
             raise UserError(f"camera '{camera.name}'", "it has no depth", f"depth, which '{hungry}' needs",

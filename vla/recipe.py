@@ -79,14 +79,32 @@ class Lora(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     dora: bool = False
     rslora: bool = False
+    targets: tuple[str, ...] = Field((), description="regular expressions over module names; empty: the backbone's own")
 
 
 class Tuning(Section):
-    """What of the backbone is trained. The head always is, and so are the backbone's `new_modules`."""
+    """What of the backbone is trained (see `vla.tuning`). The head always is, and so are the backbone's `new_modules`."""
 
-    mode: Literal["full", "lora", "frozen"] = Field("full", description="the backbone but for its vision tower")
-    vision: Literal["full", "lora", "frozen"] = Field("full", description="its vision tower")
+    mode: Literal["full", "lora", "frozen"] = Field("full", description="the trunk: all but tower and projector")
+    vision: Literal["full", "lora", "frozen"] = Field("full", description="the vision tower")
+    projector: Literal["full", "lora", "frozen"] | None = Field(None, description="between the two; null: as the tower")
+    frozen: tuple[str, ...] = Field((), description="regular expressions; parameters found are frozen whatever the modes")
+    trainable: tuple[str, ...] = Field((), description="… are trained, whatever the modes and `frozen`")
+    quantize: Literal["nf4", "int8"] | None = Field(None, description="how the frozen layers of the trunk are kept (QLoRA)")
+    quantize_vision: bool = Field(False, description="the vision tower's too")
     lora: Lora = Lora()
+
+    @model_validator(mode="after")
+    def _quantise_what_stands_still(self) -> Tuning:
+        wanted = {"mode": self.quantize is not None, "vision": self.quantize_vision}
+        for part in (name for name, quantised in wanted.items() if quantised):
+            if getattr(self, part) == "full":
+                raise UserError(f"tuning.{part}", "'full', but quantised weights cannot be trained", "'lora' or 'frozen'",
+                                f"set tuning.{part}=lora, or leave it in full precision")
+        if self.quantize_vision and self.quantize is None:
+            raise UserError("tuning.quantize_vision", "true, but nothing says how", "tuning.quantize=nf4 or int8",
+                            "set tuning.quantize")
+        return self
 
 
 class Train(Section):
@@ -104,6 +122,8 @@ class Train(Section):
     ema: float | None = Field(0.999, gt=0, lt=1, description="decay of the weights' moving average; null for none")
     seed: int = Field(0, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: Annotated[bool, RUN_ONLY] = Field(
+        False, description="compute the backbone's activations again going backward: less memory, a third more time")
     cache_features: bool | None = Field(None, description="compute frozen perception once; null: whenever possible")
     feature_dtype: Literal["float16", "float32"] = "float16"
     save_every: Annotated[int, RUN_ONLY] = Field(500, ge=1)

@@ -31,7 +31,8 @@ class Story:
     """Everything a report tells.
 
     Attributes:
-        evaluations: by the name shown in the table. The first is the one the report is about: its films are shown.
+        evaluations: by the name shown in the table.
+        told: the evaluation whose films and instructions are shown; the first if empty.
         curves: (step, loss) by name.
         timings: seconds by stage.
         commands: shell lines that make all of it again.
@@ -43,6 +44,7 @@ class Story:
     subtitle: str
     evaluations: Mapping[str, EvaluationResult]
     rate_hz: float
+    told: str = ""
     curves: Mapping[str, Curve] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     commands: Sequence[str] = ()
@@ -50,10 +52,10 @@ class Story:
 
 
 def write_report(folder: Path | str, story: Story) -> None:
-    """Write `report.html`, and `rollouts.mp4` if the first evaluation was filmed."""
+    """Write `report.html`, and `rollouts.mp4` if the evaluation that is told was filmed."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    main = next(iter(story.evaluations.values()))
+    main = story.evaluations[story.told or next(iter(story.evaluations))]
     films = {trial.seed: read_film(main.films[trial.seed]) for trial in main.trials if trial.seed in main.films}
     shown = [trial for trial in main.trials if trial.seed in films]
     if shown:
@@ -62,13 +64,15 @@ def write_report(folder: Path | str, story: Story) -> None:
     write_text(folder / "report.html", _page(story, main, films, shown))
 
 
-def summary(trained: EvaluationResult, untrained: EvaluationResult, served: EvaluationResult, *,
-            train_seconds: float, total_seconds: float) -> dict[str, Any]:
+def summary(evaluations: Mapping[str, EvaluationResult], *, main: str, train_seconds: float,
+            total_seconds: float) -> dict[str, Any]:
     """The numbers of a demo for `summary.json`; latency is that of the served policy, the network included."""
+    trained, untrained, served = (evaluations[name] for name in (main, "untrained", "served"))
     p50, p99 = served.latency_ms(50, 99)
     return {
         "success": trained.success.to_dict(), "wrong_object": trained.wrong_object.to_dict(),
         "untrained": untrained.success.to_dict(), "served": served.success.to_dict(),
+        "by_scene": {name: result.success.to_dict() for name, result in evaluations.items() if ", " in name},
         "latency_ms": {"p50": p50, "p99": p99},
         "train_seconds": train_seconds, "total_seconds": total_seconds,
     }
@@ -87,7 +91,7 @@ def _page(story: Story, main: EvaluationResult, films: Mapping[int, np.ndarray],
 
 
 def _cards(story: Story, main: EvaluationResult) -> list[tuple[str, str]]:
-    name = next(iter(story.evaluations))
+    name = story.told or next(iter(story.evaluations))
     cards = [
         (_percent(main.success.mean), f"{name}: success in {main.success.n} trials, "
          f"{_percent(main.success.low)} to {_percent(main.success.high)}"),
@@ -96,8 +100,9 @@ def _cards(story: Story, main: EvaluationResult) -> list[tuple[str, str]]:
     ]
     if not np.isnan(main.cycle_seconds.mean):
         cards.append((f"{main.cycle_seconds.mean:.1f} s", "mean cycle time of the successful trials"))
-    if "train" in story.timings:
-        cards.append((_duration(story.timings["train"]), "training"))
+    training = sum(seconds for stage, seconds in story.timings.items() if stage.startswith("train"))
+    if training:
+        cards.append((_duration(training), "training"))
     return cards
 
 

@@ -12,7 +12,8 @@ from vla.evaluate.evaluate import evaluate
 from vla.results import load_rows, markdown
 
 OPTIONS = {
-    "recipe": "toy", "overrides": ["robot.kind=toy_robot:ToyRobot", "robot.limit=8", "train.device=cpu"],
+    "variants": {"one": "toy", "other": "toy"}, "conditions": {"clean": (), "in a hurry": ("robot.limit=5",)},
+    "overrides": ["robot.kind=toy_robot:ToyRobot", "robot.limit=8", "train.device=cpu"],
     "episodes": 6, "trials": 3, "workers": 1,
 }
 
@@ -32,7 +33,17 @@ def test_it_leaves_what_it_promises(run):
         assert numbers[key]["n"] == 3 and numbers[key].keys() == {"mean", "low", "high", "n"}
     assert 0 < numbers["latency_ms"]["p50"] <= numbers["latency_ms"]["p99"]
     assert 0 < numbers["train_seconds"] < numbers["total_seconds"]
-    assert "| trained |" in markdown(load_rows(run / "results.json"))
+    assert numbers["by_scene"].keys() == {"one, clean", "one, in a hurry", "other, clean", "other, in a hurry"}
+    table = markdown(load_rows(run / "results.json"))
+    assert "| one | clean |" in table and "| other | in a hurry |" in table
+
+
+def test_every_condition_is_the_robot_that_it_says(run):
+    def limits(name):
+        return {json.loads(line)["robot"]["limit"] for line in (run / name).read_text().splitlines()}
+
+    assert limits("one-clean.jsonl") == limits("other-clean.jsonl") == limits("served.jsonl") == {8}
+    assert limits("one-in-a-hurry.jsonl") == limits("other-in-a-hurry.jsonl") == {5}
 
 
 def test_the_served_policy_acts_as_the_one_in_this_process(run):
@@ -40,7 +51,7 @@ def test_the_served_policy_acts_as_the_one_in_this_process(run):
         rows = map(json.loads, (run / name).read_text().splitlines())
         return {row["seed"]: (row["success"], row["steps"], row["jerk"]) for row in rows}
 
-    assert trials("served.jsonl") == trials("test.jsonl")
+    assert trials("served.jsonl") == trials("one-clean.jsonl")
 
 
 def test_a_policy_for_another_robot_is_refused_before_any_trial(run, tmp_path):

@@ -44,9 +44,11 @@ def test_the_page_stands_alone_and_says_what_happened(results, tmp_path):
 
 
 def test_summary_has_the_promised_keys(results, tmp_path):
-    numbers = summary(results["trained"], results["untrained"], results["trained"], train_seconds=3.0, total_seconds=9.0)
+    evaluations = {"trained, clean": results["trained"], "untrained": results["untrained"], "served": results["trained"]}
+    numbers = summary(evaluations, main="trained, clean", train_seconds=3.0, total_seconds=9.0)
     write_json(tmp_path / "summary.json", numbers)
     read = json.loads((tmp_path / "summary.json").read_text())
+    assert read["by_scene"] == {"trained, clean": read["success"]}
     for key in ("success", "wrong_object", "untrained", "served"):
         assert read[key].keys() == {"mean", "low", "high", "n"}
         assert 0 <= read[key]["low"] <= read[key]["mean"] <= read[key]["high"] <= 1

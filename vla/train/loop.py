@@ -55,6 +55,8 @@ class Trainer:
         self.recipe, self.run, self.display = recipe, run, display
         self.demonstrations = Demonstrations(recipe)
         policy = Policy.build(recipe, self.demonstrations.spec, self.demonstrations.normalizer())
+        if recipe.train.gradient_checkpointing:
+            policy.plain_backbone.enable_checkpointing()
         self.caching = _may_cache(policy)
         display.print(parts_table(policy, recipe.train))
         AcceleratorState._reset_state()  # else a second run in this process could not have another precision

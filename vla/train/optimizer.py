@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from robot_io import UserError
 from vla.recipe import Train
 
 
@@ -18,8 +19,15 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def make_optimizer(module: nn.Module, train: Train) -> torch.optim.AdamW:
-    """AdamW; weight decay only on matrices, not on biases, norms and embeddings of position."""
+    """AdamW; weight decay only on matrices, not on biases, norms and embeddings of position.
+
+    Raises:
+        UserError: nothing is trained.
+    """
     parameters = trainable(module).values()
+    if not parameters:
+        raise UserError("tuning", "nothing is left to train: the backbone is frozen and the head has no parameters of its own",
+                        "something to train", "set tuning.mode to lora or full, or choose a head with parameters")
     return torch.optim.AdamW(
         [{"params": [p for p in parameters if p.ndim >= 2], "weight_decay": train.weight_decay},
          {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}],

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from robot_io import UserError
 from vla.recipe import Train
 from vla.train.optimizer import Ema, learning_rate, make_optimizer
 
@@ -53,3 +54,8 @@ def test_frozen_parameters_are_neither_averaged_nor_optimised():
     assert list(Ema(module, 0.9).average) == ["weight"]
     assert sum(len(group["params"]) for group in make_optimizer(module, TRAIN).param_groups) == 1
     assert torch.is_tensor(module.bias)
+
+
+def test_nothing_to_train_is_said_so():
+    with pytest.raises(UserError, match="nothing is left to train"):
+        make_optimizer(nn.Linear(3, 3).requires_grad_(False), TRAIN)

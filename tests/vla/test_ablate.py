@@ -1,0 +1,57 @@
+"""`vla.ablate`: the same recipe is trained once, everything resumes, and rows pool training seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from robot_io import UserError
+from vla.ablate import Cell, Grid, ablate, run
+from vla.grids import GRIDS, find_grid
+
+SMALL = ("robot={kind: 'toy_robot:ToyRobot'}", "train.steps=2", "evaluation.max_steps=4")
+
+
+@pytest.fixture
+def grid(tmp_path: Path, demonstrations: Path) -> Grid:
+    return Grid("toys", "toy", trials=2, seeds=(0, 1), common=(*SMALL, f"data.cache={tmp_path / 'cache'}"), cells=(
+        Cell({"horizon": "4"}), Cell({"horizon": "6"}, ("horizon=6",)), Cell({"horizon": "four"}, ("horizon=4",))))
+
+
+def test_equal_recipes_are_one_run_and_rows_pool_the_seeds(grid: Grid, tmp_path: Path, demonstrations: Path):
+    rows = ablate(grid, tmp_path / "runs", demonstrations=demonstrations, command="vla ablate toys")
+    assert len([folder for folder in (tmp_path / "runs").iterdir() if folder.is_dir()]) == 4  # two horizons, two seeds
+    success = {row["cell"]["horizon"]: row for row in rows if row["metric"] == "success"}
+    assert set(success) == {"4", "6", "four"}
+    assert all(row["n"] == 4 and row["seeds"] == [20000, 20001] and row["low"] < row["high"] for row in success.values())
+    assert success["4"]["mean"] == success["four"]["mean"] and success["4"]["recipe"] == success["four"]["recipe"]
+    assert {row["metric"] for row in rows} == {"success", "wrong_object", "trainable_thousands", "train_memory_mb", "train_seconds",
+                                               "success_seed_0", "success_seed_1"}
+
+
+def test_what_is_done_is_not_done_again(grid: Grid, tmp_path: Path, demonstrations: Path):
+    options = {"demonstrations": demonstrations, "only": ["6"]}
+    first = [(o.train_seconds, o.result.trials) for o in run(grid, tmp_path / "runs", **options)]
+    again = [(o.train_seconds, o.result.trials) for o in run(grid, tmp_path / "runs", **options)]
+    assert first == again  # to the microsecond: read, not measured
+
+
+def test_a_bad_cell_is_refused_before_any_is_trained(tmp_path: Path, demonstrations: Path):
+    grid = Grid("bad", "toy", cells=(Cell({"a": "good"}), Cell({"a": "bad"}, ("horizon=0",))), common=SMALL)
+    with pytest.raises(UserError, match="horizon"):
+        list(run(grid, tmp_path / "runs", demonstrations=demonstrations))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unknown_names_are_answered_with_the_nearest(grid: Grid, tmp_path: Path):
+    with pytest.raises(UserError, match="backbones"):
+        find_grid("backbone")
+    with pytest.raises(UserError, match="cell '7'"):
+        list(run(grid, tmp_path, only=["7"]))
+
+
+@pytest.mark.parametrize("name", sorted(GRIDS))
+def test_every_grid_that_is_reported_resolves(name: str):
+    grid = find_grid(name)
+    assert len({grid.resolve(cell, 0).hash for cell in grid.cells}) == len(grid.cells)

@@ -1,0 +1,132 @@
+"""An ablation: named cells (overrides of one recipe) × training seeds → policies → closed-loop trials → one table.
+
+    grid = Grid("backbones", "pick", cells=(Cell({"tuning": "LoRA"}, ("tuning.mode=lora",)), …), seeds=(0, 1))
+    rows = ablate(grid, "runs/ablations", demonstrations="runs/demo/data")
+
+Every (cell, seed) is a run of its own in `ROOT/HASH`, named by its recipe's hash: cells of different grids that are the same
+recipe are trained once, frozen perception is cached between them, and a killed ablation goes on where it stopped. All
+cells see the same scenes. A row of the table pools the trials of a cell's training seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robot_io import UserError
+from robot_io.errors import nearest
+from vla.evaluate.evaluate import EvaluationResult, evaluate
+from vla.evaluate.seeds import seeds as scenes_of
+from vla.evaluate.statistics import mean_of, rate_of
+from vla.policy import Policy
+from vla.recipe import Recipe, load_recipe
+from vla.results import Row, save_rows
+from vla.train import train
+from vla.tuning import parts
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant: what the table calls it (factor → level), and the recipe overrides that make it."""
+
+    levels: dict[str, str]
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return ", ".join(self.levels.values())
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is compared.
+
+    Attributes:
+        recipe: preset or YAML file that every cell changes.
+        common: overrides of every cell.
+        seeds: training seeds of every cell.
+        trials: scenes each trained policy is evaluated on, the first of `split`.
+    """
+
+    name: str
+    recipe: str
+    cells: tuple[Cell, ...]
+    common: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1)
+    trials: int = 100
+    split: str = "test"
+
+    def resolve(self, cell: Cell, seed: int, demonstrations: Path | str | None = None) -> Recipe:
+        data = () if demonstrations is None else (f"data.root={demonstrations}",)
+        return load_recipe(self.recipe, [*self.common, *cell.overrides, f"train.seed={seed}", f"name={self.name}", *data])
+
+    def chosen(self, only: Sequence[str]) -> tuple[Cell, ...]:
+        """The cells with these labels; all of them if none is named."""
+        labels = [cell.label for cell in self.cells]
+        for name in only:
+            if name not in labels:
+                raise UserError(f"cell '{name}'", f"not in grid '{self.name}'", nearest(name, labels), "name one of its cells")
+        return tuple(cell for cell in self.cells if not only or cell.label in only)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one (cell, seed). `trainable` counts parameters; `megabytes` is what weights, gradients and optimiser need
+    while training (see `vla.tuning.parts`)."""
+
+    cell: Cell
+    seed: int
+    recipe: Recipe
+    train_seconds: float
+    trainable: int
+    megabytes: float
+    result: EvaluationResult
+
+
+def run(grid: Grid, root: Path | str, *, demonstrations: Path | str | None = None, only: Sequence[str] = (), workers: int = 1,
+        say: Callable[[str], None] = lambda _: None) -> Iterator[Outcome]:
+    """Train and evaluate, cell after cell, seed after seed; what is on disk already is not done again.
+
+    Raises:
+        UserError: any cell's recipe or data is bad; all recipes are resolved before the first is trained.
+    """
+    cells = grid.chosen(only)
+    jobs = [(cell, seed, grid.resolve(cell, seed, demonstrations)) for seed in grid.seeds for cell in cells]
+    for cell, seed, recipe in jobs:
+        folder = Path(root) / recipe.hash
+        say(f"{cell.label}, seed {seed}: {folder}")
+        trained = train(recipe, folder)
+        result = evaluate(trained.policy_dir, recipe.robot, scenes_of(grid.split, grid.trials), workers=workers,
+                          out=folder / f"{grid.split}.jsonl")
+        inventory = parts(Policy.load(trained.policy_dir), recipe.train)
+        yield Outcome(cell, seed, recipe, trained.seconds, sum(part.trainable for part in inventory),
+                      sum(part.megabytes for part in inventory), result)
+
+
+def table(outcomes: Sequence[Outcome], command: str) -> list[Row]:
+    """Rows for `docs/results`: per cell its trials of all training seeds together, and what training took."""
+    rows = []
+    for cell in dict.fromkeys(outcome.cell.label for outcome in outcomes):
+        same = [outcome for outcome in outcomes if outcome.cell.label == cell]
+        trials = [trial for outcome in same for trial in outcome.result.trials]
+        common = {"cell": same[0].cell.levels | {"training seeds": str(len(same))}, "command": command,
+                  "seeds": sorted({trial.seed for trial in trials}), "recipe": "+".join(outcome.recipe.hash for outcome in same)}
+        metrics = {"success": rate_of([trial.success for trial in trials]),
+                   "wrong_object": rate_of([trial.wrong_object for trial in trials]),
+                   "trainable_thousands": mean_of([outcome.trainable / 1e3 for outcome in same]),
+                   "train_memory_mb": mean_of([outcome.megabytes for outcome in same]),
+                   "train_seconds": mean_of([outcome.train_seconds for outcome in same])}
+        rows += [{"metric": name, **rate.to_dict(), **common} for name, rate in metrics.items()]
+        for outcome in same:
+            success = outcome.result.success.to_dict()
+            rows.append({"metric": f"success_seed_{outcome.seed}", **success, **common, "recipe": outcome.recipe.hash})
+    return rows
+
+
+def ablate(grid: Grid, root: Path | str, *, out: Path | str | None = None, command: str = "", **options: Any) -> list[Row]:
+    """`run` everything and save the rows to `out` (default `ROOT/NAME.json`)."""
+    rows = table(list(run(grid, root, **options)), command)
+    save_rows(out or Path(root) / f"{grid.name}.json", rows)
+    return rows

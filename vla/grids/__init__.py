@@ -1,0 +1,24 @@
+"""The ablations that this project reports, each a function that returns a `vla.ablate.Grid`."""
+
+from __future__ import annotations
+
+from robot_io import UserError
+from robot_io.errors import nearest
+from vla.ablate import Grid
+from vla.grids.backbones import backbones
+
+GRIDS = {grid.__name__: grid for grid in (backbones,)}
+
+
+def find_grid(name: str) -> Grid:
+    """The grid of that name.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    if name not in GRIDS:
+        raise UserError(f"grid '{name}'", "not known", f"one of {', '.join(GRIDS)}", nearest(name, GRIDS))
+    return GRIDS[name]()
+
+
+__all__ = ["GRIDS", "find_grid"]
