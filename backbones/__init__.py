@@ -44,13 +44,5 @@ BACKBONES.add(
     needs=("rgb",),
     provides=("hidden", "layers"),
 )
-BACKBONES.add(
-    "smollm2",
-    "backbones.smollm2.model:SmolLM2",
-    "SmolLM2-135M-Instruct with a small pretrained eye and a new projector, from PyPI wheels: tunes on a laptop, offline",
-    paper="Ben Allal et al., SmolLM2 (arXiv 2502.02737); queries after VLM4VLA (arXiv 2601.03309)",
-    needs=("rgb",),
-    provides=("readout", "hidden"),
-)
 
 __all__ = ["BACKBONES"]
