@@ -66,7 +66,7 @@ def test_activations_computed_again_give_the_same_gradients(toy_recipe: Callable
     policy, data = build(toy_recipe(*options))
     plain, expected = gradients(policy, data)
     calls: list[int] = []
-    policy.plain_backbone.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    policy.plain_backbone.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
     policy.plain_backbone.enable_checkpointing()
     again, found = gradients(policy, data)
     assert len(calls) == 2  # forward, and once more going backward
@@ -87,7 +87,7 @@ def test_a_transformers_model_inside_computes_its_layers_again():
 
     def run(backbone: Language) -> tuple[int, torch.Tensor]:
         calls: list[int] = []
-        backbone.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(1))
+        backbone.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
         backbone.train().model(torch.arange(6)[None], use_cache=False).last_hidden_state.square().sum().backward()
         return len(calls), backbone.model.layers[0].self_attn.q_proj.weight.grad
 
