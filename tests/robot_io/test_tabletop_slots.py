@@ -48,16 +48,16 @@ def test_a_slot_becomes_any_shape_and_stands_still(robot, start):
 
 
 def test_textures_show_and_go_again(robot):
-    def variety():
+    def shown():
         frame = robot.observe().cameras["front"]
-        return np.mean([frame.rgb[robot.masks()["front"] == i + 1].std(axis=0)[0] for i in range(6)])
+        return np.concatenate([frame.rgb[robot.masks()["front"] == i + 1] for i in range(6)]).astype(int)
 
     show(robot, ["gear"] * 6)
-    plain = variety()
+    plain = shown()
     show(robot, ["gear"] * 6, "checkered")
-    assert variety() > 1.3 * plain
+    assert np.abs(shown() - plain).mean() > 5
     show(robot, ["gear"] * 6)
-    assert variety() == plain
+    np.testing.assert_array_equal(shown(), plain)
 
 
 def test_basic_shapes_look_and_move_the_same_with_blank_geoms_beside_them():
@@ -91,7 +91,7 @@ def test_basic_shapes_look_and_move_the_same_with_blank_geoms_beside_them():
     np.testing.assert_array_equal(*(rgb for _, rgb in states))
 
 
-@pytest.mark.parametrize("shapes", [("mug", "arch"), ("ring", "star"), ("bottle", "tee")], ids="-".join)
+@pytest.mark.parametrize("shapes", [("mug", "arch"), ("cone", "spool"), ("bottle", "tee")], ids="-".join)
 def test_the_expert_picks_what_the_new_shapes_are(shapes):
     robot = TabletopRobot(task={"distractors": 1, "shapes": shapes})
     expert = Expert(robot)
