@@ -1,9 +1,8 @@
 """The clutter benchmark's recipes: `raw` with perception in front of it, nothing else changed.
 
-`grounded` finds what the instruction names, paints over everything else but the robot, and gives the policy the thing's place as a
-token. It was chosen on validation scenes over `grounded_depth`, which shows coloured depth as the paper does: the tiny backbone's
-eye is frozen and knows photographs of tables, not depth in rainbow colours. `masked` (its colours on black, no token) and
-`geometry` (depth of everything) are the parts on their own.
+`grounded` finds what the instruction names, blacks out everything else but the robot, and gives the policy the thing's place as a
+token. `painted` paints over instead, so a new table stays; `grounded_depth` shows coloured depth as the paper does. `masked` (no
+token) and `geometry` (depth of everything) are parts on their own.
 """
 
 from __future__ import annotations
@@ -18,7 +17,11 @@ FIND: dict[str, Any] = {"kind": "object_centric", "threshold": 0.2, "first_looks
 
 
 def grounded() -> Recipe:
-    return _seeing("grounded", FIND, {"kind": "masking", "fill": "inpaint"}, {"kind": "object_tokens"})
+    return _seeing("grounded", FIND, {"kind": "masking"}, {"kind": "object_tokens"})
+
+
+def painted() -> Recipe:
+    return _seeing("painted", FIND, {"kind": "masking", "fill": "inpaint"}, {"kind": "object_tokens"})
 
 
 def grounded_depth() -> Recipe:
