@@ -24,6 +24,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 
 from backbones.openvla.weights import locate
 from robot_io import UserError
+from robot_io.errors import misfits
 
 PUBLISHED = "lerobot/pi0_base"
 PATTERNS = ("config.json", "tokenizer.json", "model*.safetensors")
@@ -72,11 +73,8 @@ def load(checkpoint: str, sizes: PI0Config, parts: Mapping[str, nn.Module], sett
         whole = PI0ForConditionalGeneration(sizes)
     expected = {name: tuple(tensor.shape) for name, tensor in whole.state_dict().items() if name != NEVER_READ}
     found = {ours: (file, key, shape) for ours, file, key, shape in _published(folder, whole) if ours != NEVER_READ}
-    wrong = [f"'{name}' is missing" for name in expected.keys() - found.keys()]
-    wrong += [f"'{found[name][1]}' belongs nowhere" for name in found.keys() - expected.keys()]
-    wrong += [f"'{found[name][1]}' is {found[name][2]}, not {expected[name]}" for name in expected.keys() & found.keys()
-              if found[name][2] != expected[name]]
-    if wrong:
+    shapes, keys = {name: shape for name, (_, _, shape) in found.items()}, {name: key for name, (_, key, _) in found.items()}
+    if wrong := misfits(expected, shapes, keys):
         raise UserError(f"π0 weights {folder}", "; ".join(sorted(wrong)[:5]) + (" …" if len(wrong) > 5 else ""),
                         "exactly the weights of a π0", f"fetch the whole of {PUBLISHED}, or correct `architecture`")
     for prefix, part in parts.items():

@@ -7,7 +7,7 @@ without a traceback; a library caller sees an ordinary `ValueError`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class UserError(ValueError):
@@ -37,3 +37,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}known: {', '.join(known) or 'none'}"
+
+
+def misfits(expected: Mapping[str, object], found: Mapping[str, object], labels: Mapping[str, str] | None = None) -> list[str]:
+    """What of `found` (shape by name: the tensors of a file) is missing, left over or of another shape, a phrase for each.
+
+    Args:
+        labels: what the user knows the found names as, where that differs.
+    """
+    label = labels or {}
+    wrong = [f"'{name}' is missing" for name in sorted(expected.keys() - found.keys())]
+    wrong += [f"'{label.get(name, name)}' belongs nowhere" for name in sorted(found.keys() - expected.keys())]
+    wrong += [f"'{label.get(name, name)}' is {found[name]}, not {expected[name]}" for name in sorted(expected.keys() & found.keys())
+              if found[name] != expected[name]]
+    return wrong

@@ -12,11 +12,12 @@ with the card in class attributes `paper`, `needs` and `provides`.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
 
 from robot_io.errors import UserError, nearest
 
@@ -113,6 +114,24 @@ class Registry:
                 tuple(getattr(made, "provides", ())),
             )
         return [cards[kind] for kind in sorted(cards)]
+
+
+def component(registry: Registry, explain: Callable[[ValidationError, str], UserError]) -> Any:
+    """The type of a pydantic field that holds one component's configuration, `{"kind": …, **options}` of any kind in `registry`.
+
+    Args:
+        explain: what to say of options that the component of that kind refuses.
+    """
+
+    def configure(data: Any) -> ComponentConfig:
+        if not isinstance(data, dict | ComponentConfig):
+            raise UserError(registry.noun, f"{data!r} is not a component", "a mapping with its 'kind'", f"write {{kind: {data}}}")
+        try:
+            return registry.configure(data)
+        except ValidationError as error:
+            raise explain(error, data["kind"]) from None
+
+    return Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(configure)]
 
 
 def load_address(address: str) -> Any:

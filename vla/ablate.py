@@ -17,9 +17,9 @@ from typing import Any
 
 from robot_io import UserError
 from robot_io.errors import nearest
-from vla.evaluate.evaluate import EvaluationResult, evaluate
+from vla.evaluate.evaluate import EvaluationResult, evaluate, pool
 from vla.evaluate.seeds import seeds as scenes_of
-from vla.evaluate.statistics import mean_of, rate_of
+from vla.evaluate.statistics import mean_of
 from vla.policy import Policy
 from vla.recipe import Recipe, load_recipe
 from vla.results import Row, save_rows
@@ -110,18 +110,15 @@ def table(outcomes: Sequence[Outcome], command: str) -> list[Row]:
     rows = []
     for cell in dict.fromkeys(outcome.cell.label for outcome in outcomes):
         same = [outcome for outcome in outcomes if outcome.cell.label == cell]
-        trials = [trial for outcome in same for trial in outcome.result.trials]
-        common = {"cell": same[0].cell.levels | {"training seeds": str(len(same))}, "command": command,
-                  "seeds": sorted({trial.seed for trial in trials}), "recipe": "+".join(outcome.recipe.hash for outcome in same)}
-        metrics = {"success": rate_of([trial.success for trial in trials]),
-                   "wrong_object": rate_of([trial.wrong_object for trial in trials]),
+        pooled = pool([outcome.result for outcome in same])
+        metrics = {"success": pooled.success, "wrong_object": pooled.wrong_object,
                    "trainable_thousands": mean_of([outcome.trainable / 1e3 for outcome in same]),
                    "train_memory_mb": mean_of([outcome.megabytes for outcome in same]),
                    "train_seconds": mean_of([outcome.train_seconds for outcome in same])}
-        rows += [{"metric": name, **rate.to_dict(), **common} for name, rate in metrics.items()]
+        levels = same[0].cell.levels | {"training seeds": str(len(same))}
+        rows += pooled.rows_of(metrics, levels, command)
         for outcome in same:
-            success = outcome.result.success.to_dict()
-            rows.append({"metric": f"success_seed_{outcome.seed}", **success, **common, "recipe": outcome.recipe.hash})
+            rows += outcome.result.rows_of({f"success_seed_{outcome.seed}": outcome.result.success}, levels, command)
     return rows
 
 

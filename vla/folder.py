@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from robot_io import RobotSpec, UserError
+from robot_io.errors import misfits
 from vla.normalize import Normalizer
 from vla.overrides import apply_overrides
 from vla.policy import Policy, assemble
@@ -101,11 +102,8 @@ def _load_weights(policy: nn.Module, weights: dict[str, Tensor], folder: Path, s
         return {name: tensor for name, tensor in named.items() if not (skip and name.startswith(skip))}
 
     expected, weights = wanted(_plain_weights(policy)), wanted(weights)
-    wrong = [f"'{name}' is missing" for name in expected.keys() - weights.keys()]
-    wrong += [f"'{name}' belongs nowhere" for name in weights.keys() - expected.keys()]
-    wrong += [f"'{name}' is {tuple(weights[name].shape)}, not {tuple(expected[name].shape)}"
-              for name in expected.keys() & weights.keys() if weights[name].shape != expected[name].shape]
-    if wrong:
+    ours, theirs = ({name: tuple(tensor.shape) for name, tensor in named.items()} for named in (expected, weights))
+    if wrong := misfits(ours, theirs):
         raise UserError(f"policy {folder}", "; ".join(sorted(wrong)[:5]), "the weights of the recipe beside them",
                         "load it with the version of this project that wrote it")
     for name, tensor in expected.items():  # these share memory with the policy's own

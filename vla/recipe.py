@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from backbones import BACKBONES
 from heads import HEADS
 from perception import PERCEPTION
 from robot_io import UserError
-from robot_io.registry import ComponentConfig, Registry
+from robot_io.registry import Registry, component
 from vla.overrides import apply_overrides, explain
 
 RUN_ONLY = "run_only"
@@ -32,17 +32,7 @@ RUN_ONLY = "run_only"
 
 def _component(registry: Registry) -> Any:
     """The type of a field that holds one component's configuration, whichever its kind."""
-
-
-    def configure(data: Any) -> ComponentConfig:
-        if not isinstance(data, dict | ComponentConfig):
-            raise UserError(registry.noun, f"{data!r} is not a component", "a mapping with its 'kind'", f"write {{kind: {data}}}")
-        try:
-            return registry.configure(data)
-        except ValidationError as error:
-            raise explain(error, registry.load(data["kind"]).Config, f"{registry.noun} '{data['kind']}'") from None
-
-    return Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(configure)]
+    return component(registry, lambda error, kind: explain(error, registry.load(kind).Config, f"{registry.noun} '{kind}'"))
 
 
 class Section(BaseModel):

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from robot_io import UserError
+from robot_io.errors import misfits
 
 if TYPE_CHECKING:
     from backbones.openvla.vlm import VLMConfig
@@ -134,9 +135,7 @@ def load_extra(module: nn.Module, file: Path, rename: Mapping[str, str] | None =
 def load_named(module: nn.Module, names: set[str], tensors: Iterable[tuple[str, Tensor]], where: str) -> None:
     """Copy `tensors` into the parameters of the same `names`, which are compared before any tensor is read."""
     own = dict(module.state_dict())
-    wrong = [f"'{name}' is missing" for name in own.keys() - names]
-    wrong += [f"'{name}' belongs nowhere" for name in names - own.keys()]
-    if wrong:
+    if wrong := misfits(dict.fromkeys(own), dict.fromkeys(names)):
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise UserError(f"weights {where}", "; ".join(sorted(wrong)[:5]) + more,
                         "exactly the tensors of the configured model", "use the configuration the weights were trained with")

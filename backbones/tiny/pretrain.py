@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from backbones.context import Inputs
 from backbones.tiny.model import Tiny
 from backbones.tiny.scenes import EMPTY, HELD_OUT, VIEWS, open_arrays
+from perception import teaching
 from perception.percept import Percept
 from robot_io.tabletop.scene import COLORS, SHAPES
 
@@ -250,19 +251,7 @@ def examine(student: Student, arrays: dict[str, np.ndarray]) -> dict[str, float]
 
 def auroc(score: Tensor, label: Tensor) -> float:
     """Probability that a positive scores above a negative (Mann–Whitney)."""
-    positive, negative = score[label], score[~label]
-    if not len(positive) or not len(negative):
-        return float("nan")
-    above = (positive[:, None] > negative[None]).float() + 0.5 * (positive[:, None] == negative[None]).float()
-    return above.mean().item()
-
-
-def rate(step: int, total: int, peak: float) -> float:
-    """Linear warm-up over 2 %, then cosine to 1 %."""
-    warm = max(1, total // 50)
-    if step < warm:
-        return peak * (step + 1) / warm
-    return peak * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, total - warm))))
+    return teaching.auroc(score[label].numpy(), score[~label].numpy())
 
 
 def pretrain(
@@ -280,7 +269,7 @@ def pretrain(
         rng = np.random.default_rng((1, step))
         lesson = teacher.lesson(np.sort(rng.choice(len(arrays["images"]), batch, replace=False)), rng)
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps, peak)
+            group["lr"] = teaching.rate(step, steps, peak, warm=max(1, steps // 50))
         losses, _, _ = student(lesson)
         total = sum(WEIGHT[name] * value for name, value in losses.items())
         optimizer.zero_grad(set_to_none=True)

@@ -19,15 +19,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.progress import track
 
 from backbones.tiny.vision import CELLS, SIZE
+from perception import teaching
 
 if TYPE_CHECKING:
     from robot_io.tabletop.robot import TabletopRobot
@@ -54,13 +54,7 @@ CHUNK = 200
 
 def open_arrays(folder: Path, count: int | None = None) -> dict[str, np.ndarray]:
     """Memory-map the arrays: for reading, or for writing `count` scenes."""
-    if count is None:
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-    folder.mkdir(parents=True, exist_ok=True)
-    return {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (count, *shape))
-        for name, (dtype, shape) in ARRAYS.items()
-    }
+    return teaching.open_arrays(folder, ARRAYS, count)
 
 
 def cells(pixels: np.ndarray) -> np.ndarray:
@@ -120,26 +114,17 @@ def scenes(first_seed: int, held_out: bool) -> Iterator[dict[str, np.ndarray]]:
             yield label(robot)
 
 
-def _render(job: tuple[Path, int, int, int, bool]) -> int:
+def _scenes_from(start: int, seed: int, held_out: bool) -> Iterator[dict[str, np.ndarray]]:
     import torch
 
     torch.set_num_threads(1)
-    folder, start, stop, seed, held_out = job
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ARRAYS}
     # Seeds of different jobs never meet: a job skips far fewer than 99 of 100 seeds.
-    for i, row in zip(range(start, stop), scenes((seed * 1_000_000 + start) * 100, held_out), strict=False):
-        for name, value in row.items():
-            arrays[name][i] = value
-    return stop - start
+    return scenes((seed * 1_000_000 + start) * 100, held_out)
 
 
 def render(folder: Path, count: int, seed: int = 0, workers: int = 2, held_out: bool = False) -> None:
     """Render `count` scenes into `folder`."""
-    open_arrays(folder, count)
-    jobs = [(folder, start, min(start + CHUNK, count), seed, held_out) for start in range(0, count, CHUNK)]
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for _ in track(pool.imap_unordered(_render, jobs), "rendering", total=len(jobs)):
-            pass
+    teaching.render(folder, ARRAYS, count, partial(_scenes_from, seed=seed, held_out=held_out), workers=workers, chunk=CHUNK)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from perception.grounder.model import KINDS, SIZE, STRIDE
 from perception.grounder.namer import cut, frames
 from perception.grounder.storage import SHIPPED, load_weights
 from perception.grounder.things import group
+from perception.grounding.candidates import boxes_of
 from perception.stages import Detections, Picture
 from robot_io.registry import ComponentConfig
 
@@ -103,10 +104,5 @@ def _collect(found: list[tuple[float, int, np.ndarray]], shape: tuple[int, int])
     if shape != (SIZE, SIZE):
         rows, columns = (((np.arange(n) + 0.5) * SIZE / n).astype(int) for n in shape)
         masks = masks[:, rows][:, :, columns]
-    boxes = np.zeros((len(masks), 4), np.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if len(rows):
-            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
     scores, phrase = np.array([s for s, _, _ in found], np.float32), np.array([p for _, p, _ in found], np.int64)
-    return Detections(boxes, scores, phrase, masks)
+    return Detections(boxes_of(masks), scores, phrase, masks)

@@ -22,6 +22,7 @@ from perception.grounder.detector import EmbeddedGrounder
 from perception.grounder.scenes import VIEWS, open_arrays
 from perception.grounder.storage import SHIPPED
 from perception.stages import Detections
+from perception.teaching import auroc
 
 ENOUGH = 25
 """Pixels of 128×128 that a thing must show to be asked for."""
@@ -103,13 +104,6 @@ def ask(grounder: EmbeddedGrounder, folder: Path, view: int, held_out: set[str])
             score = found.scores[answer] if answer is not None else 0.0
             rows.append((there, start, phrase in held_out, score, iou, right))
     return Answers(*(np.array(column) for column in zip(*rows, strict=True)))
-
-
-def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Probability that a positive scores above a negative (Mann–Whitney)."""
-    order = np.sort(negative)
-    below, upto = np.searchsorted(order, positive), np.searchsorted(order, positive, "right")
-    return float((below + upto).mean() / 2 / len(negative))
 
 
 def measure(said: Answers, threshold: float) -> dict[str, tuple[float, float, float, int]]:

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.progress import track
+
+from perception import teaching
 
 if TYPE_CHECKING:
     from robot_io.tabletop.robot import TabletopRobot
@@ -58,13 +59,7 @@ class Look:
 
 def open_arrays(folder: Path, count: int | None = None) -> dict[str, np.ndarray]:
     """Memory-map the arrays: for reading, or for writing `count` scenes."""
-    if count is None:
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-    folder.mkdir(parents=True, exist_ok=True)
-    return {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (count, *shape))
-        for name, (dtype, shape) in ARRAYS.items()
-    }
+    return teaching.open_arrays(folder, ARRAYS, count)
 
 
 def label(robot: TabletopRobot) -> dict[str, np.ndarray]:
@@ -114,22 +109,13 @@ def scenes(first_seed: int, look: Look) -> Iterator[dict[str, np.ndarray]]:
         yield label(robot) | {"start": np.array(start)}
 
 
-def _render(job: tuple[Path, int, int, int, Look]) -> int:
-    folder, start, stop, seed, look = job
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ARRAYS}
-    for i, row in zip(range(start, stop), scenes(seed * 1_000_000 + start, look), strict=False):
-        for name, value in row.items():
-            arrays[name][i] = value
-    return stop - start
+def _scenes_from(start: int, seed: int, look: Look) -> Iterator[dict[str, np.ndarray]]:
+    return scenes(seed * 1_000_000 + start, look)
 
 
 def render(folder: Path, count: int, look: Look, seed: int = 0, workers: int = 2) -> None:
     """Render `count` scenes into `folder`."""
-    open_arrays(folder, count)
-    jobs = [(folder, start, min(start + CHUNK, count), seed, look) for start in range(0, count, CHUNK)]
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for _ in track(pool.imap_unordered(_render, jobs), "rendering", total=len(jobs)):
-            pass
+    teaching.render(folder, ARRAYS, count, partial(_scenes_from, seed=seed, look=look), workers=workers, chunk=CHUNK)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from perception.grounder.lessons import Cuts, Pictures, Teacher, names_in
 from perception.grounder.model import KINDS, SIZE, STRIDE, Segmenter, Sight
 from perception.grounder.namer import Namer
 from perception.grounder.storage import Grounder, load_weights, save_weights
+from perception.teaching import rate
 
 KIND_WEIGHT = (1.0, 3.0, 2.0, 1.0)
 WEIGHT = {"kinds": 1.0, "dice": 0.5, "offset": 1.0, "size": 0.5, "color": 1.0, "shape": 1.0}
@@ -89,14 +90,6 @@ def examine_namer(model: Namer, teacher: Teacher, batch: int = 16) -> dict[str, 
     return {"color": round(color, 4), "shape": round(shape, 4), "both": round(right.all(1).float().mean().item(), 4)}
 
 
-def rate(step: int, total: int, peak: float) -> float:
-    """Linear warm-up over 3 %, then cosine to 1 %."""
-    warm = max(1, total // 33)
-    if step < warm:
-        return peak * (step + 1) / warm
-    return peak * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, total - warm))))
-
-
 def fit(
     model: nn.Module,
     losses: Callable[[int], dict[str, Tensor]],
@@ -110,7 +103,7 @@ def fit(
     running: dict[str, float] = {}
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps, peak)
+            group["lr"] = rate(step, steps, peak, warm=max(1, steps // 33))
         lost = losses(step)
         optimizer.zero_grad(set_to_none=True)
         sum(WEIGHT[name] * value for name, value in lost.items()).backward()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robot_io import UserError
+from robot_io.errors import misfits
 
 
 class Published(nn.Module):
@@ -130,11 +131,10 @@ def copy_weights(model: nn.Module, weights: dict[str, Tensor], thing: str, remed
     """
     expected = model.state_dict()
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    wrong = [f"'{name}' is missing" for name in sorted(parameters - weights.keys())]
-    wrong += [f"'{name}' belongs nowhere" for name in sorted(weights.keys() - expected.keys()) if not name.endswith(ignored or ("\0",))]
-    wrong += [f"'{name}' is {tuple(weights[name].shape)}, not {tuple(expected[name].shape)}"
-              for name in sorted(expected.keys() & weights.keys()) if weights[name].shape != expected[name].shape]
-    if wrong:
+    wanted = {name: tuple(tensor.shape) for name, tensor in expected.items() if name in parameters or name in weights}
+    found = {name: tuple(weights[name].shape) if name in expected else () for name in weights
+             if name in expected or not name.endswith(ignored)}
+    if wrong := misfits(wanted, found):
         raise UserError(thing, f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:3])}", "the weights of this architecture", remedy)
     model.load_state_dict(weights, strict=False)
 

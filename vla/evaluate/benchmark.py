@@ -13,13 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from robot_io.tabletop.regimes import HEADLINE, distractors_of, options
-from vla.evaluate.evaluate import EvaluationResult, evaluate
+from vla.evaluate.evaluate import EvaluationResult, evaluate, pool
 from vla.evaluate.seeds import seeds
-from vla.evaluate.statistics import mean_of, rate_of
 from vla.files import slug
 from vla.results import Row
 
@@ -56,13 +54,9 @@ def _run(source: str, robot: dict[str, Any], regime: str, folder: Path, split: s
 
 def _rows(name: str, regime: str, results: Sequence[EvaluationResult], command: str) -> list[Row]:
     """Success, wrong object and latency, the trials of all training seeds together. In absent regimes success is abstaining."""
-    trials = [trial for result in results for trial in result.trials]
-    common = {"cell": {"policy": name, "regime": regime, "training seeds": str(len(results))}, "command": command,
-              "seeds": sorted({trial.seed for trial in trials}), "recipe": "+".join(result.setting.recipe for result in results)}
-    metrics = {"success": rate_of([trial.success for trial in trials]),
-               "wrong_object": rate_of([trial.wrong_object for trial in trials]),
-               "latency_ms": mean_of([float(np.mean(trial.infer_ms)) for trial in trials])}
-    return [{"metric": metric, **rate.to_dict(), **common} for metric, rate in metrics.items()]
+    pooled = pool(results)
+    metrics = {"success": pooled.success, "wrong_object": pooled.wrong_object, "latency_ms": pooled.mean_latency_ms}
+    return pooled.rows_of(metrics, {"policy": name, "regime": regime, "training seeds": str(len(results))}, command)
 
 
 def draw(rows: Sequence[Row], path: Path | str) -> None:

@@ -9,8 +9,8 @@ policy, an unknown robot option.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class EvaluationResult:
         return mean_of([trial.seconds for trial in self.trials if trial.success])
 
     @property
+    def mean_latency_ms(self) -> Rate:
+        """Of a prediction, trial by trial."""
+        return mean_of([float(np.mean(trial.infer_ms)) for trial in self.trials if trial.infer_ms])
+
+    @property
     def infer_ms(self) -> np.ndarray:
         """Every prediction's time, milliseconds."""
         return np.array([ms for trial in self.trials for ms in trial.infer_ms])
@@ -65,11 +70,21 @@ class EvaluationResult:
 
     def rows(self, cell: dict[str, Any], command: str = "") -> list[dict[str, Any]]:
         """Rows for `docs/results/NAME.json`, one per metric; what no trial measured is left out."""
-        common = {"seeds": [trial.seed for trial in self.trials], "recipe": self.setting.recipe, "command": command}
-        per_trial = mean_of([float(np.mean(trial.infer_ms)) for trial in self.trials if trial.infer_ms])
         metrics = {"success": self.success, "wrong_object": self.wrong_object, "cycle_seconds": self.cycle_seconds,
-                   "latency_ms": per_trial}
-        return [{"cell": cell, "metric": name, **rate.to_dict(), **common} for name, rate in metrics.items() if rate.n]
+                   "latency_ms": self.mean_latency_ms}
+        return self.rows_of({name: rate for name, rate in metrics.items() if rate.n}, cell, command)
+
+    def rows_of(self, metrics: Mapping[str, Rate], cell: dict[str, Any], command: str = "") -> list[dict[str, Any]]:
+        """Rows of these metrics, whatever they are, measured in these trials."""
+        common = {"seeds": sorted({trial.seed for trial in self.trials}), "recipe": self.setting.recipe, "command": command}
+        return [{"cell": cell, "metric": name, **rate.to_dict(), **common} for name, rate in metrics.items()]
+
+
+def pool(results: Sequence[EvaluationResult]) -> EvaluationResult:
+    """The trials of several policies as of one: the training seeds of a recipe. A scene is in it once for each of them."""
+    recipe = "+".join(result.setting.recipe for result in results)
+    trials = tuple(trial for result in results for trial in result.trials)
+    return EvaluationResult(replace(results[0].setting, recipe=recipe), trials, {})
 
 
 def evaluate(policy: str | Path, robot: dict[str, Any], seeds: Iterable[int], *, out: Path | str, workers: int = 1,

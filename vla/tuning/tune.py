@@ -18,7 +18,7 @@ from torch import nn
 from backbones.context import Backbone
 from robot_io import UserError
 from vla.recipe import Tuning
-from vla.tuning.names import part_of, plain_name
+from vla.tuning.names import is_adapter, part_of, plain_name
 from vla.tuning.quantize import quantize
 
 ADAPTABLE = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -66,7 +66,7 @@ def _require_grad(tuned: nn.Module, backbone: Backbone, tuning: Tuning, how: dic
     found: set[str] = set()
     for name, parameter in tuned.named_parameters():
         plain = plain_name(name)
-        trained = ".lora_" in name or how[part_of(backbone, plain)] == "full"
+        trained = is_adapter(name) or how[part_of(backbone, plain)] == "full"
         for expressions, answer in ((tuning.frozen, False), (tuning.trainable, True)):
             hits = [expression for expression in expressions if re.search(expression, plain)]
             found.update(hits)
