@@ -1,27 +1,34 @@
 """What the tabletop simulator costs, and how well its expert does.
 
-    python benchmarks/tabletop.py     # writes docs/results/tabletop_{speed,expert}.json; then: python -m vla.results
+    python benchmarks/tabletop.py            # writes docs/results/tabletop_{speed,expert,regimes}.json; then: python -m vla.results
+    python benchmarks/tabletop.py regimes    # only that one
 
-CPU milliseconds on one thread, each averaged over a hundred repetitions or more; the expert on seeds 0 to 99.
+CPU milliseconds on one thread, each averaged over a hundred repetitions or more; the expert on seeds 0 to 99, in the clutter
+benchmark's regimes on the first 40 validation seeds.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from robot_io.tabletop.expert import Expert
+from robot_io.tabletop.regimes import REGIMES
 from robot_io.tabletop.robot import TabletopRobot
+from vla.evaluate.seeds import seeds
 from vla.evaluate.statistics import Rate, mean_of, rate_of
 from vla.results import Row, save_rows
 
 OUT = Path("docs/results")
 COMMAND = "python benchmarks/tabletop.py"
 SEEDS = list(range(100))
+REGIME_SEEDS = list(seeds("validation", 40))
 EXECUTE = 4  # steps between two looks of a chunked policy
 
 CELLS: list[tuple[dict[str, str], dict[str, Any], float]] = [
@@ -92,15 +99,44 @@ def expert_success() -> list[Row]:
     return rows
 
 
-def row(cell: dict[str, str], metric: str, value: Rate) -> Row:
+def regimes() -> list[Row]:
+    """The expert in each regime, and what a control step and a look cost there while it works."""
+    rows = []
+    for name, options in REGIMES.items():
+        robot = TabletopRobot(**options)
+        expert = Expert(robot)
+        outcomes, acting, looking = [], [], []
+        for seed in REGIME_SEEDS:
+            robot.reset(seed)
+            looking.append(cpu_ms(robot.observe))
+            while not robot.outcome().done:
+                action = expert.decide()[1]
+                acting.append(cpu_ms(partial(robot.act, action)))
+            outcomes.append(robot.outcome())
+        robot.close()
+        measured = {"success": rate_of([outcome.success for outcome in outcomes]),
+                    "wrong_object": rate_of([outcome.wrong_object for outcome in outcomes]),
+                    "act_ms": mean_of(acting), "observe_ms": mean_of(looking[1:])}
+        rows += [row({"regime": name}, metric, value, REGIME_SEEDS, f"{COMMAND} regimes") for metric, value in measured.items()]
+    return rows
+
+
+def cpu_ms(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return 1e3 * (time.process_time() - start)
+
+
+def row(cell: dict[str, str], metric: str, value: Rate, used: list[int] = SEEDS, command: str = COMMAND) -> Row:
     return {"cell": cell, "metric": metric, "mean": value.mean, "low": value.low, "high": value.high, "n": value.n,
-            "seeds": SEEDS, "recipe": "", "command": COMMAND}
+            "seeds": used, "recipe": "", "command": command}
 
 
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
-    save_rows(OUT / "tabletop_speed.json", speed())
-    save_rows(OUT / "tabletop_expert.json", expert_success())
+    parts = {"speed": speed, "expert": expert_success, "regimes": regimes}
+    for name in sys.argv[1:] or parts:
+        save_rows(OUT / f"tabletop_{name}.json", parts[name]())
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ class Masking(FrontEnd):
 
     class Config(ComponentConfig):
         kind: Literal["masking"] = "masking"
-        fill: Literal["black", "blur", "mean", "inpaint"] = "black"
+        fill: Literal["black", "constant", "blur", "mean", "inpaint"] = "black"
+        color: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="of `constant`: RGB, 0 to 1")
         keep_robot: bool = Field(True, description="the robot's own mask stays, if grounding gives one")
         blur: float = Field(0.05, gt=0, le=0.5, description="standard deviation of the blur, in picture widths")
         window: float = Field(0.5, gt=0, le=1, description="neighbourhood of the median, in picture widths: "
@@ -58,6 +59,11 @@ class Masking(FrontEnd):
 
 def black(config: Masking.Config, pictures: Pictures, things: Things) -> Pictures:
     return torch.zeros_like(pictures)
+
+
+def constant(config: Masking.Config, pictures: Pictures, things: Things) -> Pictures:
+    """The same colour in every picture, whatever the table looks like: the demonstrations' own, for an eye that knows tables."""
+    return pictures.new_tensor(config.color).view(1, 3, 1, 1).expand_as(pictures)
 
 
 def mean(config: Masking.Config, pictures: Pictures, things: Things) -> Pictures:
@@ -93,4 +99,4 @@ def inpaint(config: Masking.Config, pictures: Pictures, things: Things) -> Pictu
 
 
 FILLS: dict[str, Callable[[Masking.Config, Pictures, Things], Pictures]] = {
-    "black": black, "blur": blur, "mean": mean, "inpaint": inpaint}
+    "black": black, "constant": constant, "blur": blur, "mean": mean, "inpaint": inpaint}

@@ -32,6 +32,7 @@ SEED = 7
 COMMAND = "python -m perception.grounder.examine EXAMS"
 FOLDERS = {
     "usual": "benchmark: pairs seen in training",
+    "usual_background": "benchmark: other surroundings",
     "usual_held_out": "benchmark: pairs never seen together",
     "usual_unseen": "benchmark: … among unseen objects",
     "all": "all names, other surroundings: pairs seen in training",
@@ -135,7 +136,7 @@ def cells(grounder: EmbeddedGrounder, exams: Path) -> dict[tuple[str, str], Answ
     for folder, meaning in FOLDERS.items():
         for v, view in enumerate(VIEWS):
             said = ask(grounder, exams / folder, v, pairs)
-            if "_" in folder:
+            if folder.endswith(("held_out", "unseen")):
                 said = said.at(said.held_out | ~said.present)
             if view == "front":
                 made[meaning, "front, at the start"] = said.at(said.start)

@@ -1,7 +1,7 @@
 """The grounder's second half: a thing, cut out of the picture → its colour and its shape, or neither.
 
-    cut ──▶ mean and spread of the thing's RGB, mean of what is around it ──▶ colour
-       └──▶ brightness beside the thing's own mean, outline              ──▶ shape
+    cut ──▶ RGB, outline                                     ──▶ colour
+       └──▶ brightness beside the thing's own mean, outline  ──▶ shape
 
 The cut is scaled by the thing's own size, so that near and far things look alike. The shape is told from shading and outline without
 colour, so that a pair of colour and shape that was never shown together is nothing special; and each has "none of these", for patches
@@ -30,7 +30,16 @@ class Namer(nn.Module):
     def __init__(self, colors: tuple[str, ...], shapes: tuple[str, ...], width: int = 32) -> None:
         super().__init__()
         self.colors, self.shapes, self.width = tuple(colors), tuple(shapes), width
-        self.color = nn.Sequential(nn.Linear(9, 96), nn.ReLU(), nn.Linear(96, 96), nn.ReLU(), nn.Linear(96, len(self.colors) + 1))
+        self.color = nn.Sequential(
+            block(4, 24, 2, kernel=5),
+            block(24, 48, 2),
+            block(48, 48),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(48 * (CUT // 8) ** 2, 64),
+            nn.ReLU(),
+            nn.Linear(64, len(self.colors) + 1),
+        )
         self.shape = nn.Sequential(
             block(2, width, 2, kernel=5),
             block(width, width),
@@ -46,11 +55,9 @@ class Namer(nn.Module):
 
     def forward(self, cuts: Float[Tensor, "n 4 32 32"]) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n s"]]:
         rgb, outline = cuts[:, :3], cuts[:, 3:]
-        mean, around = average(rgb, outline), average(rgb, 1 - outline)
-        spread = average((rgb - mean).square(), outline).add(1e-6).sqrt()
-        shading = rgb.mean(1, keepdim=True) / mean.mean(1, keepdim=True).clamp_min(0.03) - 1
-        look = torch.cat([mean, spread, around], 1).flatten(1) * 2 - 1
-        return self.color(look), self.shape(torch.cat([shading.clamp(-1, 2), outline * 2 - 1], 1))
+        mean = (rgb * outline).sum((1, 2, 3)) / (3 * outline).sum((1, 2, 3)).clamp_min(1e-3)
+        shading = rgb.mean(1, keepdim=True) / mean[:, None, None, None].clamp_min(0.03) - 1
+        return self.color(cuts * 2 - 1), self.shape(torch.cat([shading.clamp(-1, 2), outline * 2 - 1], 1))
 
 
 def block(channels_in: int, channels_out: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -60,10 +67,6 @@ def block(channels_in: int, channels_out: int, stride: int = 1, kernel: int = 3)
         nn.BatchNorm2d(channels_out),
         nn.ReLU(inplace=True),
     )
-
-
-def average(values: Float[Tensor, "n c h w"], weight: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n c 1 1"]:
-    return (values * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp_min(1e-3)
 
 
 def frames(masks: Float[Tensor, "n h w"]) -> Float[Tensor, "n 3"]:

@@ -1,11 +1,35 @@
-"""Which geom belongs to what: the ids in `TabletopRobot.masks`, and the slot of an object's geom."""
+"""The truth about the objects on the table: where each one is, and which geom belongs to which."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
 ROBOT_MASK = 100
+
+
+@dataclass(frozen=True)
+class ObjectState:
+    """Where an object really is; for experts, labels and evaluation, never for a policy.
+
+    Attributes:
+        id: the object's value in `TabletopRobot.masks`.
+        position: of its centre, `float64 [3]`, m, base frame.
+        half_width: half of the size of its footprint, m.
+        height: of its centre above where it would stand on the table, m.
+        target: the instruction is about it; of no object, if what it names is absent.
+    """
+
+    id: int
+    name: str
+    color: str
+    shape: str
+    position: np.ndarray
+    half_width: float
+    height: float
+    target: bool
 
 
 def slots_by_geom(model: mujoco.MjModel) -> dict[int, int]:

@@ -75,12 +75,12 @@ def heart() -> np.ndarray:
     return np.stack([across, up], -1)[::-1] / 12.5
 
 
-def torus(tube: float, waves: int = 0, sides: int = 24, around: int = 10) -> Mesh:
-    """A ring of circular section, swelling `waves` times; the only body here with a hole."""
+def torus(tube: float, tall: float = 1.0, waves: int = 0, sides: int = 24, around: int = 10) -> Mesh:
+    """A ring with a hole, its section `tall` times as high as wide, swelling `waves` times on the way around."""
     turn, roll = np.meshgrid(np.arange(sides) * 2 * np.pi / sides, np.arange(around) * 2 * np.pi / around, indexing="ij")
     thick = tube * (1 + 0.2 * np.cos(waves * turn)) if waves else np.full_like(turn, tube)
     out = 1.25 - tube + thick * np.cos(roll)
-    points = np.stack([out * np.cos(turn), out * np.sin(turn), thick * np.sin(roll)], -1)
+    points = np.stack([out * np.cos(turn), out * np.sin(turn), tall * thick * np.sin(roll)], -1)
     return points.reshape(-1, 3), _strips(sides, around, wrap=True)
 
 

@@ -114,7 +114,7 @@ NAMED: dict[str, Shape] = SHAPES | MORE_SHAPES
 
 MESHES: dict[str, meshes.Mesh] = {
     "cone": meshes.revolved(((1.25, -0.9), (0.06, 1.5)), sides=24),
-    "ring": meshes.torus(0.43, sides=28),
+    "ring": meshes.torus(0.4, tall=1.7, sides=28),
     "star": meshes.extruded(meshes.star(5, 1.5, 0.65), 0.75),
     "pillow": meshes.superquadric(0.8, 0.35, (1.2, 1.2, 0.8)),
     "diamond": meshes.superquadric(0.5, 1.8, (1.45, 1.45, 0.9)),

@@ -8,7 +8,7 @@ is the gripper, 1 open … 0 closed. Nothing is drawn until `observe` is called.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import mujoco
@@ -20,7 +20,7 @@ from robot_io.registry import ComponentConfig
 from robot_io.robot import Outcome
 from robot_io.tabletop import backgrounds, scene, slots
 from robot_io.tabletop.cameras import Cameras
-from robot_io.tabletop.instances import ROBOT_MASK, instances_by_geom, slots_by_geom
+from robot_io.tabletop.instances import ROBOT_MASK, ObjectState, instances_by_geom, slots_by_geom
 from robot_io.tabletop.judge import judge
 from robot_io.tabletop.kinematics import HOME, Kinematics, rotation_matrix, rotation_vector, tool_down
 from robot_io.tabletop.layout import Layout, draw_layout
@@ -33,28 +33,6 @@ from robot_io.types import Observation
 LEASH, TURN_LEASH = 0.045, 0.3  # how far the commanded pose may run ahead of the measured one, m and rad
 JOINT_LIMIT = 0.35  # likewise for joints, rad
 REACH_LOW, REACH_HIGH = np.array([0.28, -0.30, 0.018]), np.array([0.68, 0.30, 0.40])
-
-
-@dataclass(frozen=True)
-class ObjectState:
-    """Where an object really is; for experts, labels and evaluation, never for a policy.
-
-    Attributes:
-        id: the object's value in `TabletopRobot.masks`.
-        position: of its centre, `float64 [3]`, m, base frame.
-        half_width: half of the size of its footprint, m.
-        height: of its centre above where it would stand on the table, m.
-        target: the instruction is about it; of no object, if what it names is absent.
-    """
-
-    id: int
-    name: str
-    color: str
-    shape: str
-    position: np.ndarray
-    half_width: float
-    height: float
-    target: bool
 
 
 class TabletopRobot:

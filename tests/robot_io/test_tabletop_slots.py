@@ -61,26 +61,12 @@ def test_textures_show_and_go_again(robot):
 
 
 def test_basic_shapes_look_and_move_the_same_with_blank_geoms_beside_them():
-    def run(robot):
-        expert = Expert(robot)
-        robot.reset(2)
-        while not robot.outcome().done:
-            robot.act(expert.decide()[1])
-        observation = robot.observe()
-        robot.close()
-        return observation
-
-    # Both draw the same layout: the instruction's words come last, so the list of shapes may end in one that is not drawn.
-    plain, blank = TabletopRobot(image_size=64, task={"distractors": 1}), TabletopRobot(image_size=64, task={"shapes": ("cube", "mug")})
+    plain, blank = TabletopRobot(image_size=64), TabletopRobot(image_size=64, task={"shapes": ("cube", "mug")})
     plain.reset(2)
-    layout = plain.layout
-    blank.reset(2)
+    layout, states = plain.layout, []
     for robot in (plain, blank):
-        robot.reset(2)
         robot.lay_out(layout)
         robot.pose_arm(np.array([0.45, 0.0, 0.20]), tool_down())
-    states = []
-    for robot in (plain, blank):
         expert = Expert(robot)
         while not robot.outcome().done:
             robot.act(expert.decide()[1])
@@ -91,7 +77,7 @@ def test_basic_shapes_look_and_move_the_same_with_blank_geoms_beside_them():
     np.testing.assert_array_equal(*(rgb for _, rgb in states))
 
 
-@pytest.mark.parametrize("shapes", [("mug", "arch"), ("cone", "spool"), ("bottle", "tee")], ids="-".join)
+@pytest.mark.parametrize("shapes", [("mug", "arch"), ("ring", "star"), ("bottle", "tee")], ids="-".join)
 def test_the_expert_picks_what_the_new_shapes_are(shapes):
     robot = TabletopRobot(task={"distractors": 1, "shapes": shapes})
     expert = Expert(robot)

@@ -16,6 +16,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from robot_io.tabletop.regimes import HEADLINE, distractors_of, options
+from vla.evaluate.drivers import find
 from vla.evaluate.evaluate import EvaluationResult, evaluate, pool
 from vla.evaluate.seeds import seeds
 from vla.files import slug
@@ -34,8 +35,10 @@ def benchmark(policies: Mapping[str, Sequence[str]], regimes: Sequence[str] = HE
         out: folder of the trial files.
 
     Raises:
-        UserError: an unknown regime, or a policy for another robot; before any trial.
+        UserError: an unknown regime or a policy that is not there, before any trial; a policy for another robot, before its first.
     """
+    for source in (source for sources in policies.values() for source in sources):
+        find(source)
     robots = {regime: {"kind": "tabletop", **options(regime)} for regime in regimes}
     rows: list[Row] = []
     for name, sources in policies.items():
