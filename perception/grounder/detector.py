@@ -2,7 +2,8 @@
 
 A picture is taken apart into things, and every thing is named, once; a phrase's score for a thing is the product of the
 probabilities of its words, so "red cube" answers only where both fit, and more phrases cost next to nothing. The phrase "robot" (arm,
-gripper) is answered by one mask of all its pixels.
+gripper) is answered by one mask of all its pixels. The robot is grey, so its pixels say what colour the light has: colours are named as
+they would be under white light.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from perception.stages import Detections, Picture
 from robot_io.registry import ComponentConfig
 
 THING, BOWL, MACHINE = (KINDS.index(name) for name in ("object", "bowl", "robot"))
+GREY_CARD = 50
+"""Pixels of 128×128 that must show the robot for the light to be judged by it."""
 
 
 class EmbeddedGrounder:
@@ -82,10 +85,20 @@ class EmbeddedGrounder:
             return np.zeros((0, len(self._column)))
         outlines = torch.from_numpy(masks).float().to(image.device)
         owner = torch.zeros(len(masks), dtype=torch.int64, device=image.device)
-        color, shape = self.model.namer(cut(image, outlines, owner, frames(outlines)))
+        white = whitened(image, torch.from_numpy(shares.argmax(0) == MACHINE).to(image.device))
+        color, shape = self.model.namer(cut(white, outlines, owner, frames(outlines)))
         named = torch.cat([color.softmax(1)[:, :-1], shape.softmax(1)[:, :-1]], 1).cpu().numpy()
         thing = [[shares[THING][mask].mean()] for mask in masks]
         return np.concatenate([named, thing], 1)
+
+
+def whitened(image: Tensor, grey: Tensor) -> Tensor:
+    """The picture `[1, 3, H, W]` with its channels scaled so that the pixels `grey [128, 128]` are grey; itself, if they are too few."""
+    if grey.sum() < GREY_CARD:
+        return image
+    share = F.interpolate(grey[None, None].float(), image.shape[-2:])
+    light = (image * share).sum((-1, -2), keepdim=True)
+    return (image * (light.mean(1, keepdim=True) / light.clamp(min=1e-3)).clamp(0.5, 2)).clamp(0, 1)
 
 
 def _votes(offset: Tensor, log_size: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -163,6 +163,17 @@ def test_an_empty_picture_holds_nothing(grounder):
     assert (found.scores < 0.5).all() and found.masks.shape == (len(found), 128, 128)
 
 
+def test_the_robot_tells_the_colour_of_the_light():
+    from perception.grounder.detector import whitened
+
+    neutral, robot = torch.rand(1, 3, 128, 128) * 0.5 + 0.1, torch.zeros(128, 128, dtype=torch.bool)
+    robot[:20] = True
+    neutral[..., :20, :] = neutral[:, :1, :20]
+    tinted = neutral * torch.tensor([1.2, 0.9, 0.9]).view(1, 3, 1, 1)
+    torch.testing.assert_close(whitened(tinted, robot), neutral)
+    assert whitened(tinted, torch.zeros_like(robot)) is tinted
+
+
 def test_a_word_that_was_never_taught_is_an_error_with_the_nearest_one(grounder):
     picture = np.zeros((128, 128, 3), np.uint8)
     with pytest.raises(UserError, match=r"'screwdriver' was never taught"):

@@ -1,8 +1,8 @@
 """The clutter benchmark's recipes: `raw` with perception in front of it, nothing else changed.
 
-`grounded` finds what the instruction names, blacks out everything else but the robot, and gives the policy the thing's place as a
-token. `painted` paints over instead, so a new table stays; `grounded_depth` shows coloured depth as the paper does. `masked` (no
-token) and `geometry` (depth of everything) are parts on their own.
+`grounded` finds what the instruction names, paints everything else but the robot in one colour, and gives the policy the thing's place
+as a token. `painted` estimates the background instead, so a new table stays; `grounded_depth` shows coloured depth as the paper does.
+`masked` (no token) and `geometry` (depth of everything) are parts on their own.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from vla.recipes.pick import raw
 FIND: dict[str, Any] = {"kind": "object_centric", "threshold": 0.2, "first_looks": 2}
 """The threshold is the one that the embedded grounder's exam chose."""
 
+HIDE: dict[str, Any] = {"kind": "masking", "fill": "constant", "color": (0.67, 0.6, 0.52)}
+"""The median colour of the demonstrations' pictures: what the frozen eye takes for an empty table, whatever the table is."""
+
 
 def grounded() -> Recipe:
-    return _seeing("grounded", FIND, {"kind": "masking"}, {"kind": "object_tokens"})
+    return _seeing("grounded", FIND, HIDE, {"kind": "object_tokens"})
 
 
 def painted() -> Recipe:
@@ -29,7 +32,7 @@ def grounded_depth() -> Recipe:
 
 
 def masked() -> Recipe:
-    return _seeing("masked", FIND, {"kind": "masking"})
+    return _seeing("masked", FIND, HIDE)
 
 
 def geometry() -> Recipe:
