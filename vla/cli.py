@@ -308,9 +308,7 @@ def benchmark(
 
     named: dict[str, list[str]] = {}
     for policy in policies:
-        name, equals, source = policy.partition("=")
-        if not equals:
-            raise UserError(f"policy '{policy}'", "has no name", "name=policy", f"write raw={policy}")
+        name, source = _named(policy, "raw=runs/raw/policy")
         named.setdefault(name, []).append(source)
     rows = go(named, regimes or HEADLINE, trials=trials, out=run, split=split, workers=workers, command="vla benchmark")
     save_rows(run / "clutter.json", rows)
@@ -319,6 +317,34 @@ def benchmark(
         print(json.dumps(rows))
     else:
         Console().print(Markdown(markdown(rows)))
+
+
+@app.command()
+def compare(
+    trials: Annotated[list[str], typer.Argument(metavar="NAME=FILE...", help="Trial files (`vla evaluate --out`) of the same scenes, "
+                                                "by the name that the table shows.")],
+    as_json: Json = False,
+) -> None:
+    """Which of several policies differ: success with 95 % intervals, and letters that those not told apart share.
+
+    Examples:
+
+    - `vla compare raw=runs/raw/test.jsonl grounded=runs/grounded/test.jsonl`
+    """
+    from dataclasses import asdict
+
+    from rich.markdown import Markdown
+
+    from vla.evaluate.letters import rank
+    from vla.evaluate.letters import table as lettered
+    from vla.evaluate.trials import read_rows
+
+    files = dict(_named(trial, "raw=runs/raw/test.jsonl") for trial in trials)
+    standings, pairs = rank({name: {row["seed"]: row["success"] for row in read_rows(file)} for name, file in files.items()})
+    if as_json:
+        print(json.dumps({"standings": [asdict(standing) for standing in standings], "pairs": [asdict(pair) for pair in pairs]}))
+    else:
+        Console().print(Markdown(lettered(standings)))
 
 
 @app.command("list")
@@ -390,6 +416,14 @@ def _complain(message: str) -> None:
 
 def _tell(found: dict[str, Any], as_json: bool, sentence: str) -> None:
     print(json.dumps(found) if as_json else sentence, flush=True)
+
+
+def _named(argument: str, example: str) -> tuple[str, str]:
+    """The two sides of `NAME=WHAT`."""
+    name, equals, what = argument.partition("=")
+    if not equals or not name:
+        raise UserError(f"'{argument}'", "has no name", "NAME=… for the table", f"for example {example}")
+    return name, what
 
 
 def _robot(config: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:

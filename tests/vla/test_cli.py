@@ -54,7 +54,7 @@ def without_torch(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", ["collect", "train", "evaluate", "serve", "demo", "list", "look", "ablate", "benchmark"])
+@pytest.mark.parametrize("command", ["collect", "train", "evaluate", "serve", "demo", "list", "look", "ablate", "benchmark", "compare"])
 def test_help_teaches_by_example(command, vla):
     code, shown, _ = vla(command, "--help")
     assert code == 0 and f"vla {command}" in shown.split("Examples:")[1] and "--json" in shown
@@ -104,3 +104,13 @@ def test_collect_and_evaluate_print_one_json_line(vla, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / found["out"]).read_text().splitlines()]
     assert [row["seed"] for row in rows] == [20_000, 20_001]
     assert [path.name for path in tmp_path.rglob("*.mp4") if "films" in str(path)] == ["20000.mp4"]
+
+
+def test_compare_gives_letters(vla, tmp_path):
+    for name, successes in {"good": 20, "bad": 2}.items():
+        rows = [json.dumps({"seed": seed, "success": seed < successes}) for seed in range(20)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    code, shown, _ = vla("compare", "bad=bad.jsonl", "good=good.jsonl", "--json")
+    standings = json.loads(shown)["standings"]
+    assert code == 0 and [(s["name"], s["letters"]) for s in standings] == [("good", "a"), ("bad", "b")]
+    assert vla("compare", "bad.jsonl")[0] == 2
