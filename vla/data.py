@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from perception import PERCEPTION
 from perception.percept import Batch, Percept
 from robot_io import RobotSpec, UserError
 from robot_io.dataset import Dataset, Episode, infer_spec
@@ -104,9 +103,8 @@ class Demonstrations:
         return Normalizer.measure(self.spec, self.actions[self.training], self.state[self.training],
                                   action_mode=modes.action, state_mode=modes.state)
 
-    def open_frames(self, track: Track) -> Frames:
-        """Decode the pictures, or find them decoded."""
-        depth = any(PERCEPTION.load(config.kind).needs_depth for config in self.recipe.perception)
+    def open_frames(self, track: Track, *, depth: bool = False) -> Frames:
+        """Decode the pictures, and the depth if it is wanted, or find them decoded."""
         return Frames(self.dataset, self.digest, self.cameras, depth=depth, cache=cache_root(self.recipe.data.cache), track=track)
 
     def order(self, step: int) -> Int[np.ndarray, " b"]:

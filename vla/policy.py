@@ -71,6 +71,10 @@ class Policy(nn.Module):
         return self.spec.observation.camera_names
 
     @property
+    def needs_depth(self) -> bool:
+        return any(camera.depth for camera in self.spec.observation.cameras)
+
+    @property
     def device(self) -> torch.device:
         return self.state_index.device
 

@@ -85,7 +85,7 @@ class Features:
 
 @torch.no_grad()
 def _compute(policy: Policy, demonstrations: Demonstrations, folder: Path, track: Track) -> None:
-    frames = demonstrations.open_frames(track)
+    frames = demonstrations.open_frames(track, depth=policy.needs_depth)
     policy.eval()
     sees = reach(policy) == "features"
     kept = ("features" if sees else "images", "tokens", "token_mask")

@@ -146,7 +146,7 @@ class Trainer:
 
     def _open_pictures(self) -> None:
         self.features = Features(self.policy, self.demonstrations, self.display.track) if self.caching else None
-        self.frames = None if self.caching else self.demonstrations.open_frames(self.display.track)
+        self.frames = None if self.caching else self.demonstrations.open_frames(self.display.track, depth=self.policy.needs_depth)
 
     def _due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.recipe.train.steps

@@ -59,7 +59,7 @@ def recipe(toy_recipe: Callable, deep_data: Path, monkeypatch: pytest.MonkeyPatc
 def test_depth_and_camera_geometry_reach_the_front_end(recipe: Callable):
     data = Demonstrations(recipe())
     index = np.array([4, 1])
-    batch = data.open_frames(everything).add_to(data.columns(index, "cpu").batch, index)
+    batch = data.open_frames(everything, depth=True).add_to(data.columns(index, "cpu").batch, index)
     assert torch.allclose(batch.depth["wrist"][:, 0, 0], torch.tensor([1.4, 1.1]), atol=1e-3)
     assert torch.equal(batch.intrinsics["front"], torch.from_numpy(INTRINSICS).expand(2, 3, 3))
     assert torch.equal(batch.world_from_camera["front"], torch.eye(4).expand(2, 4, 4))
@@ -71,7 +71,7 @@ def test_cached_percepts_are_those_that_would_be_computed(recipe: Callable):
     assert obstacle(policy) is None
     index = np.array([5, 0, 2])
     cached = Features(policy, data, everything).percept(index, policy.device)
-    batch = data.open_frames(everything).add_to(data.columns(index, "cpu").batch, index)
+    batch = data.open_frames(everything, depth=True).add_to(data.columns(index, "cpu").batch, index)
     with torch.no_grad():
         computed = policy.backbone.see(policy.perceive(batch))
     torch.testing.assert_close(cached.features, computed.features)
