@@ -12,7 +12,8 @@ and a table in `README.md` or `docs/*.md` is a block
     <!-- /table -->
 
 which `python -m vla.results` fills: a line per cell, a column per factor and per metric (`<!-- table: NAME
-metrics=success,wrong_object -->` picks some). `python -m vla.results --check` fails if a table is stale.
+metrics=success,wrong_object -->` picks some). `across=FACTOR` turns one factor's levels into columns, for the first metric; `only=A,B` keeps
+the levels named, of whatever factor. `python -m vla.results --check` fails if a table is stale.
 """
 
 from __future__ import annotations
@@ -75,6 +76,22 @@ def markdown(rows: list[Row], metrics: list[str] | None = None) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in table)
 
 
+def across(rows: list[Row], factor: str, metric: str) -> str:
+    """A markdown table of one metric: a line per cell without `factor`, a column per level of it."""
+    rows = [row for row in rows if row["metric"] == metric]
+    levels = list(dict.fromkeys(row["cell"][factor] for row in rows))
+    lines: dict[tuple[tuple[str, Any], ...], dict[str, Row]] = {}
+    for row in rows:
+        lines.setdefault(tuple((f, level) for f, level in row["cell"].items() if f != factor), {})[row["cell"][factor]] = row
+    factors = list(dict.fromkeys(f for key in lines for f, _ in key))
+    table = [[*factors, *levels, "trials each"], ["---"] * len(factors) + ["---:"] * (len(levels) + 1)]
+    for key, by_level in lines.items():
+        values = [show(by_level[level]) if level in by_level else "–" for level in levels]
+        counts = sorted({row["n"] for row in by_level.values()})
+        table.append([*(str(dict(key).get(f, "–")) for f in factors), *values, "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))])
+    return "\n".join("| " + " | ".join(line) + " |" for line in table)
+
+
 def show(row: Row) -> str:
     """`92.0 % [85.0, 95.9]` for shares, `41.2 [39.8, 43.0]` for the rest; without brackets if there is no interval."""
     if row["mean"] is None or math.isnan(row["mean"]):
@@ -93,7 +110,11 @@ def fill(text: str, results: Path) -> str:
         rows = load_rows(results / f"{name}.json")
         commands = list(dict.fromkeys(row["command"] for row in rows if row.get("command")))
         made = " and ".join(f"`{command}`" for command in commands) or "hand"
-        table = markdown(rows, options["metrics"].split(",") if "metrics" in options else None)
+        if "only" in options:
+            kept = options["only"].replace("_", " ").split(",")
+            rows = [row for row in rows if any(str(level) in kept for level in row["cell"].values())]
+        metrics = options["metrics"].split(",") if "metrics" in options else None
+        table = across(rows, options["across"], (metrics or ["success"])[0]) if "across" in options else markdown(rows, metrics)
         note = f"Made by {made}; rows in `docs/results/{name}.json`. Brackets: 95 % intervals."
         return f"<!-- table: {name}{match['options']} -->\n{table}\n\n{note}\n<!-- /table -->"
 

@@ -35,6 +35,18 @@ def test_a_table_has_a_line_per_cell_and_a_column_per_factor_and_metric():
     assert "wrong" not in markdown(rows, ["success"])
 
 
+def test_one_factor_across_and_only_some_levels(tmp_path):
+    save_rows(tmp_path / "demo.json", [row({"policy": p, "regime": r}, successes=k, n=n) for p, r, k, n in
+                                       (("raw", "clean", 92, 100), ("raw", "d 7", 46, 100), ("mine", "d 7", 92, 100), ("other", "d 7", 1, 9))])
+    page = fill("<!-- table: demo across=regime only=raw,mine -->\n<!-- /table -->", tmp_path).splitlines()
+    assert page[1:5] == [
+        "| policy | clean | d 7 | trials each |",
+        "| --- | ---: | ---: | ---: |",
+        "| raw | 92.0 % [85.0, 95.9] | 46.0 % [36.6, 55.7] | 100 |",
+        "| mine | – | 92.0 % [85.0, 95.9] | 100 |",
+    ]
+
+
 def test_quantities_are_not_percentages():
     assert show({"metric": "latency_ms", "mean": 41.23, "low": 39.8, "high": 43.0}) == "41.2 [39.8, 43.0]"
     assert show({"metric": "train_seconds", "mean": 200.0, "low": 200.0, "high": 200.0}) == "200.0"
