@@ -14,8 +14,8 @@ HEADS.add(
 HEADS.add(
     "diffusion",
     "heads.diffusion:Diffusion",
-    "DDPM-trained action chunk, sampled with DDIM",
-    paper="Chi et al., Diffusion Policy (arXiv 2303.04137); Song et al., DDIM (arXiv 2010.02502)",
+    "a chunk denoised by an MLP, a U-Net or a DiT, with DDPM, DDIM or DPM-Solver",
+    paper="Chi et al., Diffusion Policy (arXiv 2303.04137); VO-DP (arXiv 2510.15530)",
     needs=("readout",),
     provides=("chunk", "noise", "guide"),
 )
@@ -51,5 +51,4 @@ HEADS.add(
     needs=("layers",),
     provides=("chunk", "noise"),
 )
-
 __all__ = ["HEADS"]

@@ -38,6 +38,19 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Prefix:
+    """Actions that are already decided when a chunk is drawn, because they will have been carried out by then.
+
+    Attributes:
+        actions: `float [B, T, A]`, normalised.
+        frozen: `float or bool [T]`, 1 where the chunk must equal `actions`, 0 where it is free, between where it should stay near.
+    """
+
+    actions: Float[Tensor, "b t a"]
+    frozen: Tensor
+
+
+@dataclass(frozen=True)
 class Loss:
     """`total` is what is minimised (a scalar tensor); `parts` are named scalars for the log."""
 
@@ -46,7 +59,7 @@ class Loss:
 
 
 class Head(nn.Module):
-    """The contract of an action head. `supports` names which of `noise`, `guide` and `condition` its `sample` honours."""
+    """The contract of an action head. `supports` names which of `noise`, `guide`, `condition` and `prefix` its `sample` honours."""
 
     supports: frozenset[str] = frozenset()
 
@@ -66,6 +79,7 @@ class Head(nn.Module):
         noise: Tensor | None = None,
         guide: Guide | None = None,
         condition: Tensor | None = None,
+        prefix: Prefix | None = None,
     ) -> Float[Tensor, "b n t a"]:
         """Draw n chunks per sample. Randomness comes from torch's global generator unless `noise` fixes it."""
         raise NotImplementedError

@@ -25,7 +25,7 @@ from backbones.context import Context
 from backbones.pi0 import ExpertInput
 from backbones.pi0_checkpoint import PUBLISHED, architecture, load
 from heads.diffusion import hold_last
-from heads.head import Guide, Head, Loss, Output
+from heads.head import Guide, Head, Loss, Output, Prefix
 from robot_io import UserError
 from robot_io.registry import ComponentConfig
 
@@ -101,9 +101,9 @@ class PI0(Head):
         return Loss(total, {"mse": total.detach(), "own": own.detach()})
 
     def sample(self, context: Context, *, n: int = 1, noise: Tensor | None = None, guide: Guide | None = None,
-               condition: Tensor | None = None) -> Float[Tensor, "b n t a"]:
+               condition: Tensor | None = None, prefix: Prefix | None = None) -> Float[Tensor, "b n t a"]:
         """Integrate n chunks per sample from noise in `config.steps` Euler steps. The prefix is not run again."""
-        self.refuse_unsupported(guide=guide, condition=condition)
+        self.refuse_unsupported(guide=guide, condition=condition, prefix=prefix)
         prefix = {name: value.repeat_interleave(n, 0) for name, value in self._prefix(context).items()}
         chunk = self._noise(len(context.mask), n, noise).flatten(0, 1)
         layers, step = self._layers(context, n), -1.0 / self.config.steps

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from backbones.context import Context
 from backbones.openvla.weights import extra_file, load_extra, locate
-from heads.head import Guide, Head, Loss, Output
+from heads.head import Guide, Head, Loss, Output, Prefix
 from robot_io import UserError
 from robot_io.registry import ComponentConfig
 
@@ -159,9 +159,9 @@ class Regression(Head):
         return Loss(total, parts)
 
     def sample(self, context: Context, *, n: int = 1, noise: Tensor | None = None, guide: Guide | None = None,
-               condition: Tensor | None = None) -> Float[Tensor, "b n t a"]:
+               condition: Tensor | None = None, prefix: Prefix | None = None) -> Float[Tensor, "b n t a"]:
         """The one chunk."""
-        self.refuse_unsupported(noise=noise, guide=guide, condition=condition)
+        self.refuse_unsupported(noise=noise, guide=guide, condition=condition, prefix=prefix)
         if n > 1:
             raise UserError(f"{n} draws of head 'regression'", "it predicts one chunk", "n = 1",
                             "take a head that draws, such as diffusion")

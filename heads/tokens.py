@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from backbones.context import Context
 from heads.binning import openvla_binning, uniform_binning
 from heads.decoder import DECODERS, DecoderConfig, FlatDecoder
-from heads.head import Guide, Head, Loss, Output
+from heads.head import Guide, Head, Loss, Output, Prefix
 from robot_io import UserError
 from robot_io.registry import ComponentConfig
 
@@ -94,9 +94,9 @@ class Tokens(Head):
         return (-0.5 * (distance / self.config.smoothing).square()).softmax(-1)
 
     def sample(self, context: Context, *, n: int = 1, noise: Tensor | None = None, guide: Guide | None = None,
-               condition: Tensor | None = None) -> Float[Tensor, "b n t a"]:
+               condition: Tensor | None = None, prefix: Prefix | None = None) -> Float[Tensor, "b n t a"]:
         """The likeliest chunk, or n draws at `config.temperature`."""
-        self.refuse_unsupported(noise=noise, guide=guide, condition=condition)
+        self.refuse_unsupported(noise=noise, guide=guide, condition=condition, prefix=prefix)
         temperature = self.config.temperature
         if n > 1 and temperature == 0.0:
             raise UserError(f"{n} draws of head 'tokens'", "temperature 0, so that all of them would be equal",

@@ -25,7 +25,7 @@ from torch import Tensor
 from backbones import continuation
 from backbones.context import Context
 from heads.binning import Binning, classes_to_ids, ids_to_classes, openvla_binning
-from heads.head import Guide, Head, Loss, Output
+from heads.head import Guide, Head, Loss, Output, Prefix
 from robot_io import UserError
 from robot_io.registry import ComponentConfig
 
@@ -118,9 +118,9 @@ class Vocabulary(Head):
         return codec.loss(going_on.score(ids), torch.where(counted, ids, IGNORED))
 
     def sample(self, context: Context, *, n: int = 1, noise: Tensor | None = None, guide: Guide | None = None,
-               condition: Tensor | None = None) -> Float[Tensor, "b n t a"]:
+               condition: Tensor | None = None, prefix: Prefix | None = None) -> Float[Tensor, "b n t a"]:
         """The greedy chunk, or n draws."""
-        self.refuse_unsupported(noise=noise, guide=guide, condition=condition)
+        self.refuse_unsupported(noise=noise, guide=guide, condition=condition, prefix=prefix)
         refuse_equal_draws(n, self.config)
         going_on, codec = self._go_on(context)
         ids = going_on.repeat(n).generate(self.output.horizon * self.output.action_dim, codec.choose)
@@ -161,9 +161,9 @@ class ParallelVocabulary(Head):
         return codec.loss(logits, torch.where(counted, codec.encode(actions, valid), IGNORED))
 
     def sample(self, context: Context, *, n: int = 1, noise: Tensor | None = None, guide: Guide | None = None,
-               condition: Tensor | None = None) -> Float[Tensor, "b n t a"]:
+               condition: Tensor | None = None, prefix: Prefix | None = None) -> Float[Tensor, "b n t a"]:
         """The likeliest token of every position, or n draws, each position for itself."""
-        self.refuse_unsupported(noise=noise, guide=guide, condition=condition)
+        self.refuse_unsupported(noise=noise, guide=guide, condition=condition, prefix=prefix)
         refuse_equal_draws(n, self.config)
         logits, codec = self._read(context)
         return codec.decode(codec.choose(logits.repeat_interleave(n, 0))).unflatten(0, (-1, n))

@@ -1,31 +1,27 @@
-"""The network of the diffusion head: a residual MLP over the whole chunk, modulated by the context and the noise level.
+"""A residual MLP over the whole chunk, modulated by the context and the noise level. The default.
 
 Layer-normalised residual blocks as in IDQL (Hansen-Estruch et al., arXiv 2304.10573, sec. 5.1), each scaled and shifted by
 FiLM (Perez et al., arXiv 1709.07871). A chunk of a few steps is a short vector: on a toy pick from 25 demonstrations one MLP
 over all of it was as good as a mixer or a transformer over its steps, and three to five times as fast on one core.
 
-A denoiser has two methods, so that what depends on the context alone is computed once for all levels and draws:
-`condition(context)` to `[B, C]`, and `forward(noisy [B,T,A], level [B], condition [B,C])` to `[B,T,A]`.
+Shapes: B samples, T = horizon, A action dimensions. Condition: all readouts as one vector, `[B, C]`.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from diffusers.models.embeddings import get_timestep_embedding
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, cat, nn
 
 from backbones.context import Context
+from heads.denoisers.denoiser import Denoiser, waves
 from heads.head import Output
 from robot_io.registry import ComponentConfig
 
-FINENESS = 1000.0
-"""Levels in [0, 1] times this are fed to the sinusoidal embedding, whose wavelengths were chosen for 1000 steps."""
 
-
-class ResidualMLP(nn.Module):
+class ResidualMLP(Denoiser):
     """Denoises a chunk given the readouts and a noise level."""
 
     class Config(ComponentConfig):
@@ -41,6 +37,7 @@ class ResidualMLP(nn.Module):
         super().__init__()
         self.config = config
         width, dim, size = config.width, config.condition, output.horizon * output.action_dim
+        self.condition_shape = (dim,)
         self.read = nn.Sequential(
             nn.LayerNorm(output.context_dim), nn.Flatten(), nn.Linear(output.queries * output.context_dim, dim),
             nn.SiLU(), nn.Dropout(config.dropout), nn.Linear(dim, dim),
@@ -63,9 +60,8 @@ class ResidualMLP(nn.Module):
 
     def forward(self, noisy: Float[Tensor, "b t a"], level: Float[Tensor, " b"],
                 condition: Float[Tensor, "b c"]) -> Float[Tensor, "b t a"]:
-        """`level` is 0 for a clean chunk and 1 for pure noise."""
-        waves = get_timestep_embedding(FINENESS * level, self.config.condition).to(noisy.dtype)
-        modulation = nn.functional.silu(condition + self.level(waves))
+        embedded = self.level(waves(level, self.config.condition).to(noisy.dtype))
+        modulation = nn.functional.silu(condition + embedded)
         hidden = self.embed(cat([noisy.flatten(1), modulation], dim=1))
         scales, shifts = self.film(modulation).unflatten(1, (2, self.config.depth, -1)).unbind(1)
         for index, (norm, block) in enumerate(zip(self.norms, self.blocks, strict=True)):
