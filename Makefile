@@ -1,12 +1,13 @@
 # make demo   sets everything up and runs the main job: demonstrations → policy → evaluation → served policy
 # make test   sets everything up and passes the tests
 # make lint   style and import direction
+# make notebooks   runs every notebook in its quick mode
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint notebooks setup clean
 
 demo: setup
 	$(BIN)/vla demo --run runs/demo
@@ -20,6 +21,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m vla.results --check
+
+notebooks: setup
+	$(BIN)/python notebooks/run.py --quick
 
 setup: $(VENV)/.ready
 
