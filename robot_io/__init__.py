@@ -6,7 +6,7 @@ No torch in here: this package is also what a robot PC installs.
 from robot_io.errors import SpecMismatch, UserError
 from robot_io.registry import Registry
 from robot_io.specs import ActionSpec, CameraSpec, ObservationSpec, RobotSpec
-from robot_io.types import ActionChunk, CameraFrame, Observation
+from robot_io.types import ActionChunk, CameraFrame, Observation, Underway
 
 ROBOTS = Registry("robots", "vla.robots")
 ROBOTS.add(
@@ -27,5 +27,6 @@ __all__ = [
     "ObservationSpec",
     "RobotSpec",
     "SpecMismatch",
+    "Underway",
     "UserError",
 ]

@@ -22,9 +22,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from robot_io.errors import UserError
-from robot_io.messages import check_observation, decode_chunk, encode_observation
+from robot_io.messages import check_observation, decode_chunk, encode_observation, encode_prefix
 from robot_io.specs import RobotSpec, require_compatible
-from robot_io.types import ActionChunk, Observation
+from robot_io.types import ActionChunk, Observation, Underway
 from robot_io.wire import MAX_BYTES, packb, unpackb
 
 DEFAULT_PORT = 8000
@@ -77,8 +77,13 @@ class PolicyClient:
         self._socket: ClientConnection | None = None
         self._connect()
 
-    def infer(self, observation: Observation) -> ActionChunk:
-        """Actions for an observation.
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether the policy can go on from what the robot is doing meanwhile (`infer(…, prefix=…)`)."""
+        return self.metadata.get("takes_prefix") is True
+
+    def infer(self, observation: Observation, prefix: Underway | None = None) -> ActionChunk:
+        """Actions for an observation, and for what the robot is doing meanwhile.
 
         Raises:
             ServerLost: no answer in time, or the connection broke.
@@ -86,7 +91,8 @@ class PolicyClient:
         """
         check_observation(observation, self.spec.observation)
         started = time.perf_counter()
-        reply = self._exchange(encode_observation(observation, self.spec.observation))
+        message = encode_observation(observation, self.spec.observation)
+        reply = self._exchange(message if prefix is None else message | encode_prefix(prefix))
         chunk = decode_chunk(
             reply, self.spec.action, shortest=self.metadata["execute"], longest=self.metadata["horizon"]
         )

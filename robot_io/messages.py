@@ -15,6 +15,8 @@ An observation is one flat dict. Pictures are `uint8 [H, W, 3]`; NAME is a camer
 | `time`                               | seconds on the robot's clock                          | ours, optional        |
 | `reset`                              | True: a new episode starts; may come without the rest | ours, optional        |
 | `seed`                               | int, with `reset`: what is drawn then follows from it | ours, optional        |
+| `prefix_actions`                     | `float [P, A]`: what the robot does meanwhile         | ours, optional        |
+| `delay`                              | int: how many of them are certain (`Underway`)        | ours, optional        |
 | `request_id`                         | int or short text, echoed in the reply                | ours, optional        |
 
 The reply holds `actions float32 [T, A]` in the robot's units, openpi's `policy_timing` and `server_timing`, `time` at
@@ -32,7 +34,7 @@ import numpy as np
 
 from robot_io.errors import UserError
 from robot_io.specs import ActionSpec, CameraSpec, ObservationSpec
-from robot_io.types import ActionChunk, CameraFrame, Observation
+from robot_io.types import ActionChunk, CameraFrame, Observation, Underway
 
 MAX_INSTRUCTION = 4096
 
@@ -88,6 +90,23 @@ def decode_observation(message: dict[str, Any], spec: ObservationSpec) -> Observ
 def check_observation(observation: Observation, spec: ObservationSpec) -> None:
     """Refuse an observation that a policy for `spec` would refuse, before it travels."""
     decode_observation(encode_observation(observation, spec), spec)
+
+
+def encode_prefix(prefix: Underway) -> dict[str, Any]:
+    return {"prefix_actions": np.ascontiguousarray(prefix.actions, np.float32), "delay": int(prefix.delay)}
+
+
+def decode_prefix(message: dict[str, Any], spec: ActionSpec, *, longest: int) -> Underway | None:
+    """What the robot does meanwhile, if the message says so: at most `longest` actions of `spec`."""
+    if "prefix_actions" not in message and "delay" not in message:
+        return None
+    remedy = "send what is left of the running chunk, and how much of it will be done when the answer arrives"
+    actions, delay = _numbers(message.get("prefix_actions"), "'prefix_actions'", None, remedy), message.get("delay")
+    if actions.ndim != 2 or actions.shape[1] != spec.dim or len(actions) > longest:
+        raise UserError("'prefix_actions'", f"shape {actions.shape}", f"[at most {longest}, {spec.dim}]", remedy)
+    if type(delay) is not int or not 0 <= delay <= len(actions):
+        raise UserError("'delay'", _describe(delay), f"an integer from 0 to {len(actions)}, the actions sent", remedy)
+    return Underway(actions, delay)
 
 
 def encode_chunk(chunk: ActionChunk) -> dict[str, Any]:

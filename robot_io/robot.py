@@ -58,7 +58,11 @@ class Simulator(Robot, Protocol):
 
 
 class Driver(Protocol):
-    """Whatever decides what a robot does next: a policy in this process, a client of a served one, an expert."""
+    """Whatever decides what a robot does next: a policy in this process, a client of a served one, an expert.
+
+    One that can go on from what the robot is doing meanwhile (real-time chunking) has a true attribute `takes_prefix`, and
+    then it is called as `infer(observation, prefix=Underway(…))`; no other is ever given a prefix.
+    """
 
     def infer(self, observation: Observation) -> ActionChunk: ...
 

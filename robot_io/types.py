@@ -1,4 +1,4 @@
-"""The two parcels that cross the border between a robot and a policy: `Observation` in, `ActionChunk` out.
+"""The parcels that cross the border between a robot and a policy: `Observation` (and `Underway`) in, `ActionChunk` out.
 
 NumPy only: a robot PC installs nothing heavier. Frames follow the OpenCV convention (camera z forward, x right,
 y down); `world` is the robot's base frame unless a robot says otherwise.
@@ -95,3 +95,22 @@ class ActionChunk:
             raise UserError(
                 "action chunk", "it holds NaN or infinite values", "finite numbers", "hold the robot and retrain"
             )
+
+
+@dataclass(frozen=True)
+class Underway:
+    """What the robot is going to do anyway while it waits for a chunk: what real-time chunking continues from.
+
+    Attributes:
+        actions: `float32 [P, A]`, the rest of the running chunk from the present step on, in the robot's own units.
+        delay: how many of them will probably have been carried out when the answer arrives, `0 <= delay <= P`. The new
+            chunk must equal them there, and should stay near the others.
+    """
+
+    actions: Float32[np.ndarray, "p a"]
+    delay: int
+
+    def __post_init__(self) -> None:
+        if self.actions.ndim != 2 or not np.isfinite(self.actions).all() or not 0 <= self.delay <= len(self.actions):
+            raise UserError("prefix", f"actions {self.actions.shape}, delay {self.delay}",
+                            "finite actions [P, A] and a delay from 0 to P", "give what the robot is carrying out")

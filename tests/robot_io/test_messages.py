@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from scripted_policy import SPEC, an_observation
 
-from robot_io import CameraFrame, UserError
-from robot_io.messages import check_observation, decode_chunk, decode_observation, encode_observation
+from robot_io import CameraFrame, Underway, UserError
+from robot_io.messages import (
+    check_observation,
+    decode_chunk,
+    decode_observation,
+    decode_prefix,
+    encode_observation,
+    encode_prefix,
+)
 from robot_io.wire import packb, unpackb
 
 OBSERVATION = SPEC.observation
@@ -99,3 +106,21 @@ def test_the_reply_of_openpi_is_read() -> None:
     chunk = decode_chunk(reply, SPEC.action, shortest=2, longest=4)
     assert chunk.actions.dtype == np.float32 and chunk.spec == SPEC.action
     assert chunk.info == {"policy_infer_ms": 5.0, "server_infer_ms": 6.0}
+
+
+def test_what_the_robot_does_meanwhile_survives_the_trip() -> None:
+    sent = Underway(np.arange(6, dtype=np.float32).reshape(3, 2), delay=2)
+    found = decode_prefix(unpackb(packb(encode_prefix(sent))), SPEC.action, longest=4)
+    np.testing.assert_array_equal(found.actions, sent.actions)
+    assert found.delay == 2
+    assert decode_prefix(message(), SPEC.action, longest=4) is None
+
+
+@pytest.mark.parametrize("changes", [
+    {"delay": 4}, {"delay": -1}, {"delay": None}, {"delay": True}, {"prefix_actions": None},
+    {"prefix_actions": np.zeros((3, 3))}, {"prefix_actions": np.zeros((5, 2))}, {"prefix_actions": np.full((3, 2), np.nan)},
+], ids=repr)  # fmt: skip
+def test_a_prefix_that_makes_no_sense_is_refused(changes: dict) -> None:
+    sent = encode_prefix(Underway(np.zeros((3, 2), np.float32), delay=2)) | changes
+    with pytest.raises(UserError, match=r"prefix_actions|delay"):
+        decode_prefix(sent, SPEC.action, longest=4)
