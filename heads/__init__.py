@@ -51,4 +51,13 @@ HEADS.add(
     needs=("layers",),
     provides=("chunk", "noise"),
 )
+HEADS.add(
+    "flow",
+    "heads.flow:Flow",
+    "flow-matched action chunk: Beta-distributed time, Euler, Heun or midpoint steps, a small action expert of choice",
+    paper="Black et al., π0 (arXiv 2410.24164); Lipman et al. (arXiv 2210.02747)",
+    needs=("hidden",),
+    provides=("chunk", "noise", "guide"),
+)
+
 __all__ = ["HEADS"]

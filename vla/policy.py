@@ -24,10 +24,12 @@ from torch import Tensor, nn
 from backbones import BACKBONES
 from backbones.context import Backbone, Context, Inputs
 from heads import HEADS
-from heads.head import Head, Loss, Output
+from heads.head import Head, Loss, Output, Prefix
+from heads.pairing import require_pairing
+from heads.prefix import soft_prefix
 from perception import PERCEPTION
 from perception.percept import Batch, FrontEnd, Percept, perceive
-from robot_io import ActionChunk, Observation, RobotSpec, UserError
+from robot_io import ActionChunk, Observation, RobotSpec, Underway, UserError
 from robot_io.errors import nearest
 from vla.normalize import Normalizer
 from vla.recipe import Recipe
@@ -84,6 +86,11 @@ class Policy(nn.Module):
         return any(front_end.oracle for front_end in self.front_ends)
 
     @property
+    def takes_prefix(self) -> bool:
+        """Whether the head can go on from what the robot is doing meanwhile: real-time chunking."""
+        return "prefix" in self.head.supports
+
+    @property
     def plain_backbone(self) -> Backbone:
         """The backbone without the wrapper that carries its adapters."""
         return self.backbone if isinstance(self.backbone, Backbone) else self.backbone.get_base_model()
@@ -104,32 +111,34 @@ class Policy(nn.Module):
 
     forward = loss  # what distributed wrappers call
 
-    def sample(self, batch: Batch, n: int = 1) -> Float[Tensor, "b n t a"]:
+    def sample(self, batch: Batch, n: int = 1, prefix: Underway | None = None) -> Float[Tensor, "b n t a"]:
         """n chunks for each observation, in the robot's own units: to hold still where perception says that what was asked for
         is not there. Draws from torch's global generator."""
+        decided = self._decided(prefix, len(batch)) if prefix is not None and len(prefix.actions) else None
         percept = self.perceive(batch)
-        chunks = self.normalizer.action.restore(self.head.sample(self.context(batch, percept), n=n))
+        chunks = self.normalizer.action.restore(self.head.sample(self.context(batch, percept), n=n, prefix=decided))
         if percept.abstain is None or not percept.abstain.any():
             return chunks
         hold = torch.stack([torch.from_numpy(self.spec.hold(state.cpu().numpy())) for state in batch.state]).to(chunks)
         return torch.where(percept.abstain[:, None, None, None], hold[:, None, None], chunks)
 
     def act(self, observations: Sequence[Observation], n: int = 1, seed: int | None = None,
-            memory: list[dict[str, Any]] | None = None) -> list[ActionChunk]:
+            memory: list[dict[str, Any]] | None = None, prefix: Underway | None = None) -> list[ActionChunk]:
         """n chunks for every observation, those of one observation side by side.
 
         Args:
             seed: fixes the noise of this call; None continues the sequence that `reset` began.
             memory: per observation what its episode's front-ends remember (see `Batch.memory`); None: nothing.
+            prefix: for a single observation, what the chunk has to go on from, where the head can (`takes_prefix`).
 
         Raises:
-            UserError: an observation that does not match `spec`.
+            UserError: an observation that does not match `spec`; a prefix for a head that cannot follow one.
         """
         for observation in observations:
             self._check(observation)
         batch = Batch.stack(observations, self.cameras, self.device, memory)
         with torch.inference_mode(), self._evaluating(), self._seeded(self._own.next_seed() if seed is None else seed):
-            chunks = self.sample(batch, n).float().cpu().numpy()
+            chunks = self.sample(batch, n, prefix).float().cpu().numpy()
         return [ActionChunk(chunk, self.spec.action, observation.time)
                 for observation, drawn in zip(observations, chunks, strict=True) for chunk in drawn]
 
@@ -137,8 +146,8 @@ class Policy(nn.Module):
         """A driver with a memory of its own, for one robot among several that share this policy."""
         return Session(self)
 
-    def infer(self, observation: Observation) -> ActionChunk:
-        return self._own.infer(observation)
+    def infer(self, observation: Observation, prefix: Underway | None = None) -> ActionChunk:
+        return self._own.infer(observation, prefix)
 
     def reset(self, seed: int = 0) -> None:
         """Begin an episode: the noise of the calls that follow is a function of `seed` and their number."""
@@ -170,6 +179,17 @@ class Policy(nn.Module):
         from vla.folder import load_policy
 
         return load_policy(Path(folder), overrides).to(device)
+
+    def _decided(self, prefix: Underway, observations: int) -> Prefix:
+        """The prefix as the head wants it."""
+        if observations != 1:
+            raise UserError("prefix", f"one for {observations} observations", "one for one", "ask for one chunk at a time")
+        if prefix.actions.shape[1] != self.spec.action.dim:
+            raise UserError("prefix", f"actions {prefix.actions.shape}", f"[P, {self.spec.action.dim}]",
+                            "give what the robot is carrying out")
+        self.head.refuse_unsupported(prefix=prefix)
+        actions = torch.from_numpy(prefix.actions).to(self.device, torch.float32)
+        return soft_prefix(self.normalizer.action.normalize(actions), prefix.delay, self.recipe.horizon)
 
     def _check(self, observation: Observation) -> None:
         for camera in self.spec.observation.cameras:
@@ -220,8 +240,13 @@ class Session:
         self._calls += 1
         return mix(self._seed, self._calls - 1)
 
-    def infer(self, observation: Observation) -> ActionChunk:
-        return self.policy.act([observation], seed=self.next_seed(), memory=[self._memory])[0]
+    @property
+    def takes_prefix(self) -> bool:
+        return self.policy.takes_prefix
+
+    def infer(self, observation: Observation, prefix: Underway | None = None) -> ActionChunk:
+        """The next chunk; going on from `prefix`, if the head can."""
+        return self.policy.act([observation], seed=self.next_seed(), memory=[self._memory], prefix=prefix)[0]
 
 
 def assemble(recipe: Recipe, spec: RobotSpec, assets: Path | None = None) -> tuple[RobotSpec, list[FrontEnd], Backbone, Head]:
@@ -229,7 +254,11 @@ def assemble(recipe: Recipe, spec: RobotSpec, assets: Path | None = None) -> tup
 
     Args:
         assets: what the backbone kept in a policy folder (`Backbone.save_assets`), for one that keeps any.
+
+    Raises:
+        UserError: parts that do not go together; before any of them is built.
     """
+    require_pairing(recipe.backbone.kind, recipe.head.kind)
     front_ends = [PERCEPTION.load(config.kind)(config) for config in recipe.perception]
     spec = _narrow(recipe, spec, front_ends)
     if any(front_end.abstains for front_end in front_ends):

@@ -6,6 +6,7 @@ pictures) is never attended from. The last hidden states of the queries are the 
 
     picture cells   [B, V·N, D]   from `Eye`, cacheable: they depend on neither words nor state
     sequence        [B, L, D]     words, text of the percept, extra tokens, state, K queries
+    layers          per layer (keys, values) [B, heads, L, D / heads] of the sequence, for joint-attention experts
 
 About 1.9 M parameters at the default size.
 """
@@ -34,6 +35,8 @@ from robot_io.registry import ComponentConfig
 WEIGHTS = Path(__file__).parent / "weights"
 MAX_VIEWS = 4
 
+KeysValues = tuple[Float[Tensor, "b h l d"], Float[Tensor, "b h l d"]]
+
 
 class Attention(nn.Module):
     """Multi-head attention from `x` to `memory`, through torch's fused kernel."""
@@ -46,10 +49,15 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b l d"], memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None = None
     ) -> Float[Tensor, "b l d"]:
-        q, k, v = (
-            rearrange(t, "b l (h d) -> b h l d", h=self.heads) for t in (self.q(x), self.k(memory), self.v(memory))
-        )
-        attended = F.scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None])
+        return self.attend(x, *self.keys_values(memory), mask)
+
+    def keys_values(self, memory: Float[Tensor, "b m d"]) -> KeysValues:
+        keys, values = (rearrange(t, "b l (h d) -> b h l d", h=self.heads) for t in (self.k(memory), self.v(memory)))
+        return keys, values
+
+    def attend(self, x: Float[Tensor, "b l d"], keys: Tensor, values: Tensor, mask: Bool[Tensor, "b m"] | None) -> Tensor:
+        query = rearrange(self.q(x), "b l (h d) -> b h l d", h=self.heads)
+        attended = F.scaled_dot_product_attention(query, keys, values, None if mask is None else mask[:, None, None])
         return self.o(rearrange(attended, "b h l d -> b l (h d)"))
 
 
@@ -63,11 +71,13 @@ class Layer(nn.Module):
         self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, cells: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, cells: Tensor) -> tuple[Tensor, KeysValues]:
+        """The sequence after this layer, and the keys and values that its self-attention read."""
         inner = self.norm_self(x)
-        x = x + self.dropout(self.attend(inner, inner, mask))
+        keys, values = self.attend.keys_values(inner)
+        x = x + self.dropout(self.attend.attend(inner, keys, values, mask))
         x = x + self.dropout(self.look(self.norm_look(x), cells))
-        return x + self.dropout(self.down(F.gelu(self.up(self.norm_think(x)))))
+        return x + self.dropout(self.down(F.gelu(self.up(self.norm_think(x))))), (keys, values)
 
 
 class Tiny(Backbone):
@@ -166,13 +176,15 @@ class Tiny(Backbone):
         views = percept.features.shape[1]
         cells = rearrange(percept.features + self.view[:views, None], "b v n d -> b (v n) d")
         sequence, mask = self.sequence(percept, instructions, state)
+        read = []
         for layer in self.layers:
             if self.checkpointing and torch.is_grad_enabled():
-                sequence = checkpoint(layer, sequence, mask, cells, use_reentrant=False)
+                sequence, keys_values = checkpoint(layer, sequence, mask, cells, use_reentrant=False)
             else:
-                sequence = layer(sequence, mask, cells)
+                sequence, keys_values = layer(sequence, mask, cells)
+            read.append(keys_values)
         hidden = self.norm(sequence)
-        return Context(hidden=hidden, mask=mask, readout=hidden[:, -self.queries :])
+        return Context(hidden=hidden, mask=mask, readout=hidden[:, -self.queries :], layers=tuple(read))
 
     def sequence(self, percept: Percept, instructions: list[str], state: Float[Tensor, "b s"]) -> tuple[Tensor, Tensor]:
         """`[B, L, D]` and its mask: words, extra tokens, state, and last the K queries."""

@@ -1,0 +1,137 @@
+"""Flow matching over chunks of actions, given the context: π0's head (Black et al., arXiv 2410.24164) at any size.
+
+A network (`heads.experts`) is trained to predict the velocity noise - clean on the straight line between a chunk and noise, at
+times drawn from a Beta distribution that favours noise; a chunk is sampled by integrating that velocity with Euler, Heun or
+midpoint steps (`heads.flow_matching`). For π0's published weights take `head.kind=pi0`; loss and Euler steps are the same.
+
+Shapes: B samples, n draws, R repeats, T = horizon, A action dimensions.
+In: what the expert reads, from readouts to the keys and values of every layer. Out: `[B,n,T,A]`, normalised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from backbones.context import Context
+from heads.denoisers import ResidualMLP
+from heads.diffusion import hold_last
+from heads.experts import ExpertConfig, Seen, make_expert
+from heads.flow_matching import (
+    SOLVERS,
+    BetaTime,
+    SolverName,
+    UniformTime,
+    VelocityField,
+    between,
+    guided,
+    initial_noise,
+)
+from heads.flow_prefix import Kept
+from heads.head import Guide, Head, Loss, Output, Prefix
+from robot_io import UserError
+from robot_io.registry import ComponentConfig
+
+
+class Flow(Head):
+    """Flow-matched action chunk.
+
+    `noise [B,n,T,A]` fixes the sample. `guide` sees the current estimate of the clean chunk and, as its level, the variance that
+    is left in it (1 … 0); the gradient it returns moves the estimate. `prefix` freezes first steps and pulls those after them
+    (real-time chunking, `heads.flow_prefix`).
+    """
+
+    supports = frozenset({"noise", "guide", "prefix"})
+
+    class Config(ComponentConfig):
+        """How to flow.
+
+        Attributes:
+            steps: of the solver; `heun` and `midpoint` evaluate the network twice in each.
+            solver: how the velocity is integrated.
+            time: how training draws its times.
+            repeats: R, times drawn per sample and training step; the context is computed once for all of them.
+            expert: the network; `kind` is mlp if not said.
+            condition_dropout, guidance_scale: classifier-free guidance, as in `heads.diffusion`.
+            prefix_weight: bound of the weight with which a chunk is pulled towards the one before (β of real-time chunking).
+        """
+
+        kind: Literal["flow"] = "flow"
+        steps: int = Field(default=10, ge=1)
+        solver: SolverName = "euler"
+        time: BetaTime | UniformTime = Field(default=BetaTime(), discriminator="kind")
+        repeats: int = Field(default=4, ge=1)
+        expert: ExpertConfig = ResidualMLP.Config()
+        condition_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+        guidance_scale: float = Field(default=1.0, ge=0.0)
+        prefix_weight: float = Field(default=5.0, ge=0.0)
+
+    def __init__(self, config: Config, output: Output) -> None:
+        super().__init__()
+        if config.guidance_scale != 1.0 and config.condition_dropout == 0.0:
+            raise UserError("head.guidance_scale", f"{config.guidance_scale}, but condition_dropout is 0",
+                            "a head that was trained without its context, too, now and then",
+                            "set head.condition_dropout=0.1 and train, or head.guidance_scale=1")
+        self.config, self.output = config, output
+        self.expert = make_expert(config.expert, output)
+        if config.condition_dropout > 0.0:
+            self.unconditional = nn.ParameterList(torch.zeros(shape) for shape in self.expert.condition_shapes)
+
+    def loss(self, context: Context, actions: Float[Tensor, "b t a"], valid: Bool[Tensor, "b t"]) -> Loss:
+        """Mean squared error of the velocity over the valid steps, at R random times per sample."""
+        repeats = self.config.repeats
+        seen = self.expert.condition(context).repeat(repeats)
+        clean = hold_last(actions, valid).repeat_interleave(repeats, 0)
+        time = self.config.time.draw(len(clean), clean.device)
+        noise = torch.randn_like(clean)
+        if self.training and self.config.condition_dropout > 0.0:
+            seen = seen.hide(self.unconditional, torch.rand_like(time) < self.config.condition_dropout)
+        velocity = self.expert(between(clean, noise, time), time, seen)
+        error = (velocity - (noise - clean)).square().mean(-1)
+        counted = valid.repeat_interleave(repeats, 0)
+        total = torch.where(counted, error, 0.0).sum() / counted.sum().clamp(min=1)
+        return Loss(total, {"mse": total.detach()})
+
+    def sample(self, context: Context, *, n: int = 1, noise: Tensor | None = None, guide: Guide | None = None,
+               condition: Tensor | None = None, prefix: Prefix | None = None) -> Float[Tensor, "b n t a"]:
+        """Integrate n chunks per sample from noise, in `config.steps` steps of `config.solver`. No gradient flows through the
+        result if there is a `prefix`."""
+        self.refuse_unsupported(condition=condition)
+        seen = self.expert.condition(context)
+        shape = (len(context.mask), n, self.output.horizon, self.output.action_dim)
+        noise = initial_noise(shape, noise, like=seen.parts[0]).flatten(0, 1)
+        if prefix is not None:
+            return self.follow(Kept.of(prefix, shape, noise, self.config.prefix_weight), seen.repeat(n), noise, guide).view(shape)
+        field = self.field(seen.repeat(n))
+        return self.integrate(field if guide is None else guided(field, guide), noise).view(shape)
+
+    def integrate(self, field: VelocityField, noise: Float[Tensor, "n t a"]) -> Float[Tensor, "n t a"]:
+        return SOLVERS[self.config.solver](field, noise, self.config.steps)
+
+    def follow(self, kept: Kept, seen: Seen, noise: Float[Tensor, "n t a"], guide: Guide | None) -> Float[Tensor, "n t a"]:
+        """Real-time chunking. It differentiates the network, which inference mode forbids, also for tensors made in it: so it
+        works on copies."""
+        with torch.inference_mode(False), torch.no_grad():
+            noise, kept = noise.clone(), replace(kept, actions=kept.actions.clone(), weights=kept.weights.clone())
+            field = kept.pull(self.field(seen.each(torch.clone)))
+            field = field if guide is None else guided(field, guide)
+            return kept.settle(self.integrate(kept.freeze(field, noise), noise))
+
+    def field(self, seen: Seen) -> VelocityField:
+        """The network's velocity for these contexts, with classifier-free guidance if configured: both velocities in one pass."""
+        scale = self.config.guidance_scale
+        if scale == 1.0:
+            return lambda chunk, time: self.expert(chunk, torch.full((len(chunk),), time, device=chunk.device), seen)
+        both = seen.and_blind(self.unconditional)
+
+        def velocity(chunk: Tensor, time: float) -> Tensor:
+            times = torch.full((2 * len(chunk),), time, device=chunk.device)
+            seeing, blind = self.expert(chunk.repeat(2, 1, 1), times, both).chunk(2)
+            return blind + scale * (seeing - blind)
+
+        return velocity
