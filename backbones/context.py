@@ -65,7 +65,8 @@ class Backbone(nn.Module):
 
     `vision` names the submodule that sees, so that tuning can freeze it, and `projector` the one between it and the
     language model (it may lie inside `vision`); `lora_targets` is a regular expression over module names for peft;
-    `new_modules` names what LoRA must train in full because it was not pretrained.
+    `new_modules` names what LoRA must train in full because it was not pretrained. One without `needs_pictures` also works on a percept
+    that has neither images nor features.
     """
 
     dim: int
@@ -74,6 +75,7 @@ class Backbone(nn.Module):
     projector: str = ""
     lora_targets: str = ""
     new_modules: tuple[str, ...] = ()
+    needs_pictures: bool = True
 
     def load_pretrained(self) -> None:
         """Start from the published weights that the configuration names. Called once, when a new policy is made; a saved

@@ -90,7 +90,7 @@ class Percept:
     """What perception hands to the backbone. Any part may be empty.
 
     Attributes:
-        images: `float [B, V, 3, H, W]` in [0, 1], or None.
+        images: `float [B, V, 3, H, W]` in [0, 1], or None: the policy sees no pictures.
         features: `float [B, V, N, D]`: the backbone's own view of `images` (see `Backbone.see`), computed ahead of
             time because it is frozen; None until then.
         tokens, token_mask: `float [B, N, D]` and `bool [B, N]` (True = real), or None.
@@ -99,6 +99,8 @@ class Percept:
         abstain: `bool [B]`, True where the thing asked for is not there and the robot should hold still; None: never.
         depth: `float [B, V, H, W]` metres along the optical axis, 0 where unknown, or None: depth as an estimator sees
             it. Whoever needs depth asks `perception.lifting.view_depth`, which falls back to the cameras' own.
+        maps: tensors `[B, ...]` by name (feature maps, clouds of points) that a frozen front-end makes for a trained one after
+            it: where training caches perception, these are what is cached.
         evidence: whatever a visualiser may draw (boxes, masks, depth, captions), keyed by `front-end/name`;
             nothing downstream reads it.
     """
@@ -111,6 +113,7 @@ class Percept:
     regions: Regions | None = None
     abstain: Bool[Tensor, " b"] | None = None
     depth: Float[Tensor, "b v h w"] | None = None
+    maps: dict[str, Tensor] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def replace(self, **changes: Any) -> Percept:
@@ -129,15 +132,19 @@ class FrontEnd(nn.Module):
     """The contract of a perception front-end.
 
     A `frozen` front-end is a pure function of its input and its configuration, so training may compute it once per
-    frame and cache it. `token_dim` is the width D of the tokens it adds, None if it adds none. One that `needs_depth` makes
-    the policy ask for cameras with depth, and gets `Batch.depth` and `Batch.intrinsics` in training too, unless one before it
-    `estimates_depth` (fills `Percept.depth` from pictures alone). One that `abstains` may set `Percept.abstain`. An `oracle`
-    reads a simulator's ground truth: an upper bound, which cannot be served.
+    frame and cache it. One that is trained is so `after_cache` if it reads nothing but `Percept.maps`, tokens and text, and
+    leaves pictures alone: then what is frozen before it can still be cached. `token_dim` is the width D of the tokens it adds,
+    None if it adds none. One that `needs_depth` makes the policy ask for cameras with depth, and gets `Batch.depth` and
+    `Batch.intrinsics` in training too, unless one before it `estimates_depth` (fills `Percept.depth` from pictures alone). One that
+    `hides_pictures` may leave `Percept.images` None; one that `abstains` may set `Percept.abstain`. An `oracle` reads a
+    simulator's ground truth: an upper bound, which cannot be served.
     """
 
     frozen: bool = True
     needs_depth: bool = False
     estimates_depth: bool = False
+    after_cache: bool = False
+    hides_pictures: bool = False
     abstains: bool = False
     oracle: bool = False
     token_dim: int | None = None
@@ -160,9 +167,9 @@ def raw(batch: Batch) -> Percept:
     return Percept(images=images.permute(0, 1, 4, 2, 3).float() / 255)
 
 
-def perceive(front_ends: Iterable[FrontEnd], batch: Batch) -> Percept:
-    """Run the front-ends in order, starting from raw RGB."""
-    percept = raw(batch)
+def perceive(front_ends: Iterable[FrontEnd], batch: Batch, percept: Percept | None = None) -> Percept:
+    """Run the front-ends in order, starting from raw RGB or from what others before them perceived."""
+    percept = raw(batch) if percept is None else percept
     for front_end in front_ends:
         percept = front_end(batch, percept)
     return percept

@@ -41,3 +41,38 @@ class Doubter(FrontEnd):
             memory["looks"] = memory.get("looks", 0) + 1
         dark = percept.images[:, 0, :, 0, 0].sum(1) == 0
         return percept.replace(images=(percept.images + 0.25).clamp(max=1), abstain=dark)
+
+
+class Mapper(FrontEnd):
+    """Frozen, for a `Weigher`: hands on the mean colour of every picture, and hides the pictures if told to."""
+
+    class Config(ComponentConfig):
+        kind: str = "mapper"
+        hide: bool = False
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.hides_pictures = config.hide
+
+    def forward(self, observations: Batch, percept: Percept) -> Percept:
+        maps = {"colour": percept.images.mean((-1, -2))}
+        return percept.replace(images=None if self.hides_pictures else percept.images, maps=maps)
+
+
+class Weigher(FrontEnd):
+    """Trained: what a `Mapper` made, as a token per view."""
+
+    class Config(ComponentConfig):
+        kind: str = "weigher"
+        width: int = 2
+
+    frozen, after_cache = False, True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.token_dim = config.width
+        self.weigh = torch.nn.Linear(3, config.width)
+
+    def forward(self, observations: Batch, percept: Percept) -> Percept:
+        tokens = self.weigh(percept.maps["colour"])
+        return percept.add_tokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import zip_longest
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -49,16 +50,18 @@ def load_policy(folder: Path, overrides: Sequence[str] = ()) -> Policy:
     """Rebuild the policy that was saved, or one that differs in its perception.
 
     Args:
-        overrides: changes of `perception` alone, for example `perception.0.detector={kind: oracle}`. Front-ends are then
+        overrides: changes of `perception` alone, for example `perception.0.detector={kind: oracle}`. Front-ends that change are
             made anew, with the weights they are published with, not those in the folder.
 
     Raises:
-        UserError: the folder is not a policy, or not the one that was written; an override of anything else.
+        UserError: the folder is not a policy, or not the one that was written; an override of anything else, or of a front-end that
+            was trained.
     """
     check_seal(folder, "policy")
     try:
         spec = RobotSpec.from_dict(json.loads((folder / "spec.json").read_text()))
-        recipe = seen_otherwise(Recipe.from_yaml(folder / "recipe.yaml"), overrides)
+        trained = Recipe.from_yaml(folder / "recipe.yaml")
+        recipe = seen_otherwise(trained, overrides)
         weights = load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
         raise UserError(f"policy {folder}", f"'{Path(error.filename).name}' is missing", "a folder written by Policy.save",
@@ -69,7 +72,7 @@ def load_policy(folder: Path, overrides: Sequence[str] = ()) -> Policy:
     if recipe.tuning.quantize:
         restore_quantized(backbone, weights, "backbone.")
     policy = Policy(recipe, spec, Normalizer.load(folder / "stats.safetensors"), front_ends, backbone, head)
-    _load_weights(policy, weights, folder, skip=FRONT_ENDS if overrides else "")
+    _load_weights(policy, weights, folder, skip=_changed(policy, trained))
     adapter = folder / "adapter"
     policy.backbone = tune(backbone, recipe.tuning, adapter if adapter.is_dir() else None)
     return policy.eval()
@@ -84,6 +87,20 @@ def seen_otherwise(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     return Recipe.from_dict(apply_overrides(recipe.to_dict(), overrides)) if overrides else recipe
 
 
+def _changed(policy: Policy, trained: Recipe) -> tuple[str, ...]:
+    """How the names of weights begin that belong to front-ends other than those trained with.
+
+    Raises:
+        UserError: one that is trained: without its own weights it would be random.
+    """
+    pairs = list(zip_longest(trained.perception, policy.recipe.perception))
+    for number, (before, after) in enumerate(pairs):
+        if after is not None and after != before and not policy.front_ends[number].frozen:
+            raise UserError(f"override of perception.{number}", f"'{after.kind}' is trained with a policy", "the front-end that this one "
+                            "was trained with", "leave it as it is, and where it is in the list")
+    return tuple(f"{FRONT_ENDS}{number}." for number, (before, after) in enumerate(pairs) if before != after)
+
+
 def _plain_weights(policy: nn.Module) -> dict[str, Tensor]:
     """Weights by plain name; of tensors that share memory (tied embeddings), the first name alone."""
     weights: dict[str, Tensor] = {}
@@ -96,10 +113,10 @@ def _plain_weights(policy: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def _load_weights(policy: nn.Module, weights: dict[str, Tensor], folder: Path, skip: str) -> None:
-    """Copy `weights` by name; with `skip`, neither those whose names begin with it nor the policy's own of that name."""
+def _load_weights(policy: nn.Module, weights: dict[str, Tensor], folder: Path, skip: tuple[str, ...]) -> None:
+    """Copy `weights` by name; neither those whose names begin with one of `skip` nor the policy's own of that name."""
     def wanted(named: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in named.items() if not (skip and name.startswith(skip))}
+        return {name: tensor for name, tensor in named.items() if not name.startswith(skip)}
 
     expected, weights = wanted(_plain_weights(policy)), wanted(weights)
     ours, theirs = ({name: tuple(tensor.shape) for name, tensor in named.items()} for named in (expected, weights))

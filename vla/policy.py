@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -95,18 +96,31 @@ class Policy(nn.Module):
         """The backbone without the wrapper that carries its adapters."""
         return self.backbone if isinstance(self.backbone, Backbone) else self.backbone.get_base_model()
 
+    @property
+    def frozen_front_ends(self) -> list[FrontEnd]:
+        """Those before the first that is trained."""
+        return list(takewhile(lambda front_end: front_end.frozen, self.front_ends))
+
+    @property
+    def trained_front_ends(self) -> list[FrontEnd]:
+        """The first that is trained and all after it."""
+        return list(self.front_ends)[len(self.frozen_front_ends):]
+
     def perceive(self, batch: Batch) -> Percept:
         return perceive(self.front_ends, batch)
 
     def context(self, batch: Batch, percept: Percept | None = None) -> Context:
-        """What the head sees. `percept` saves perceiving again where that was done ahead of time."""
+        """What the head sees. `percept`, of all front-ends, saves perceiving again."""
         percept = self.perceive(batch) if percept is None else percept
         state = batch.state if self.normalizer.state is None else self.normalizer.state.normalize(batch.state)
         return self.backbone(percept, batch.instructions, state[:, self.state_index])
 
     def loss(self, batch: Batch, actions: Float[Tensor, "b t a"], valid: Bool[Tensor, "b t"],
              percept: Percept | None = None) -> Loss:
-        """Imitation loss for `actions` in the robot's own units."""
+        """Imitation loss for `actions` in the robot's own units. `percept` is what the `frozen_front_ends` made, if they ran ahead
+        of time."""
+        if percept is not None:
+            percept = perceive(self.trained_front_ends, batch, percept)
         return self.head.loss(self.context(batch, percept), self.normalizer.action.normalize(actions), valid)
 
     forward = loss  # what distributed wrappers call
@@ -263,8 +277,12 @@ def assemble(recipe: Recipe, spec: RobotSpec, assets: Path | None = None) -> tup
     spec = _narrow(recipe, spec, front_ends)
     if any(front_end.abstains for front_end in front_ends):
         spec.hold(np.zeros(len(spec.observation.state), np.float32))  # refuses a robot that cannot be told to hold still
-    camera = spec.observation.cameras[0]
-    backbone = BACKBONES.load(recipe.backbone.kind)(recipe.backbone, Inputs(
+    camera, kind = spec.observation.cameras[0], recipe.backbone.kind
+    for config, front_end in zip(recipe.perception, front_ends, strict=True):
+        if front_end.hides_pictures and BACKBONES.load(kind).needs_pictures:
+            raise UserError(f"front-end '{config.kind}'", f"it hides the pictures, and backbone '{kind}' needs them", "pictures, or "
+                            "a backbone that does without, such as 'tiny'", "let the pictures through, or choose another backbone")
+    backbone = BACKBONES.load(kind)(recipe.backbone, Inputs(
         views=len(spec.observation.cameras), image_size=(camera.height, camera.width),
         state_dim=len(_state_index(recipe, spec)),
         token_dim=max((f.token_dim for f in front_ends if f.token_dim is not None), default=None),

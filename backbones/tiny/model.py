@@ -5,6 +5,7 @@ to itself and then to the picture cells of all views, so language decides early 
 pictures) is never attended from. The last hidden states of the queries are the readout, as in VLM4VLA (arXiv 2601.03309, sec. 3).
 
     picture cells   [B, V·N, D]   from `Eye`, cacheable: they depend on neither words nor state
+                                  none at all if the percept has no pictures
     sequence        [B, L, D]     words, text of the percept, extra tokens, state, K queries
     layers          per layer (keys, values) [B, heads, L, D / heads] of the sequence, for joint-attention experts
 
@@ -71,12 +72,13 @@ class Layer(nn.Module):
         self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, cells: Tensor) -> tuple[Tensor, KeysValues]:
+    def forward(self, x: Tensor, mask: Tensor, cells: Tensor | None) -> tuple[Tensor, KeysValues]:
         """The sequence after this layer, and the keys and values that its self-attention read."""
         inner = self.norm_self(x)
         keys, values = self.attend.keys_values(inner)
         x = x + self.dropout(self.attend.attend(inner, keys, values, mask))
-        x = x + self.dropout(self.look(self.norm_look(x), cells))
+        if cells is not None:
+            x = x + self.dropout(self.look(self.norm_look(x), cells))
         return x + self.dropout(self.down(F.gelu(self.up(self.norm_think(x))))), (keys, values)
 
 
@@ -87,6 +89,7 @@ class Tiny(Backbone):
     # Not `look.k` and `look.v`: they read the pictures, a hundred times longer than the rest, and tripled the cost of a step.
     lora_targets = r"layers\.\d+\.(attend\.[qkvo]|look\.[qo]|up|down)"
     new_modules = ("state_projection", "token_projection")
+    needs_pictures = False
 
     class Config(ComponentConfig):
         kind: Literal["tiny"] = "tiny"
@@ -171,10 +174,7 @@ class Tiny(Backbone):
         return percept.replace(features=rearrange(cells, "(b v) n d -> b v n d", v=views))
 
     def forward(self, percept: Percept, instructions: list[str], state: Float[Tensor, "b s"]) -> Context:
-        if percept.features is None:
-            percept = self.see(percept)
-        views = percept.features.shape[1]
-        cells = rearrange(percept.features + self.view[:views, None], "b v n d -> b (v n) d")
+        cells = self.cells(percept)
         sequence, mask = self.sequence(percept, instructions, state)
         read = []
         for layer in self.layers:
@@ -185,6 +185,13 @@ class Tiny(Backbone):
             read.append(keys_values)
         hidden = self.norm(sequence)
         return Context(hidden=hidden, mask=mask, readout=hidden[:, -self.queries :], layers=tuple(read))
+
+    def cells(self, percept: Percept) -> Float[Tensor, "b n d"] | None:
+        """The picture cells of all views; None without pictures."""
+        if percept.features is None and percept.images is None:
+            return None
+        features = self.see(percept).features if percept.features is None else percept.features
+        return rearrange(features + self.view[: features.shape[1], None], "b v n d -> b (v n) d")
 
     def sequence(self, percept: Percept, instructions: list[str], state: Float[Tensor, "b s"]) -> tuple[Tensor, Tensor]:
         """`[B, L, D]` and its mask: words, extra tokens, state, and last the K queries."""

@@ -121,3 +121,62 @@ def test_what_is_trained_is_not_cached(recipe: Callable, override: str, words: s
     policy = Policy.build(data.recipe, data.spec, data.normalizer())
     assert words in obstacle(policy)
     assert reach(policy) != "features"
+
+
+@pytest.fixture
+def weighing(toy_recipe: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    for kind, name in (("mapper", "Mapper"), ("weigher", "Weigher")):
+        monkeypatch.setitem(PERCEPTION._addresses, kind, f"toy_front_end:{name}")
+
+    def make(*overrides: str, hide: bool = True):
+        return toy_recipe(f"perception=[{{kind: mapper, hide: {str(hide).lower()}}}, {{kind: weigher}}]", "tuning.vision=frozen",
+                          "train.feature_dtype=float32", *overrides)
+
+    return make
+
+
+@pytest.mark.parametrize("hide", [True, False])
+def test_of_frozen_and_trained_front_ends_the_frozen_are_cached(weighing: Callable, hide: bool):
+    data = Demonstrations(weighing(hide=hide))
+    policy = Policy.build(data.recipe, data.spec, data.normalizer())
+    assert reach(policy) == "features"
+    index = np.array([4, 1])
+    samples, frames = data.columns(index, "cpu"), data.open_frames(everything)
+    cached = Features(policy, data, everything).percept(index, policy.device)
+    assert set(cached.maps) == {"colour"}
+    assert cached.tokens is None and cached.images is None and (cached.features is None) == hide
+    whole = policy.loss(frames.add_to(samples.batch, index), samples.actions, samples.valid).total
+    torch.testing.assert_close(policy.loss(samples.batch, samples.actions, samples.valid, cached).total, whole)
+    whole.backward()
+    assert policy.front_ends[1].weigh.weight.grad.abs().sum() > 0
+
+
+def test_a_trained_front_end_is_trained_saved_and_loaded(weighing: Callable, tmp_path: Path):
+    recipe = weighing("train.steps=3", "train.learning_rate=0.05")
+    data = Demonstrations(recipe)
+    fresh = Policy.build(recipe, data.spec, data.normalizer())
+    policy = Policy.load(train(recipe, tmp_path / "run", progress=False).policy_dir)
+    assert not torch.equal(policy.front_ends[1].weigh.weight, fresh.front_ends[1].weigh.weight)
+    folder = tmp_path / "run" / "policy"
+    seen = Policy.load(folder, overrides=["perception.0.hide=false"])
+    assert torch.equal(seen.front_ends[1].weigh.weight, policy.front_ends[1].weigh.weight)
+    with pytest.raises(UserError, match=r"perception.1.*'weigher' is trained"):
+        Policy.load(folder, overrides=["perception.1.width=3"])
+    with pytest.raises(UserError, match=r"perception.0.*'weigher' is trained"):
+        Policy.load(folder, overrides=["perception=[{kind: weigher}]"])
+
+
+def test_what_reads_pictures_after_a_trained_front_end_is_in_the_way(weighing: Callable):
+    recipe = weighing("perception=[{kind: mapper}, {kind: weigher}, {kind: mapper}]")
+    data = Demonstrations(recipe)
+    policy = Policy.build(recipe, data.spec, data.normalizer())
+    assert reach(policy) is None and "'mapper' comes after a trained one" in obstacle(policy)
+
+
+def test_hidden_pictures_and_a_backbone_that_needs_them_are_refused(weighing: Callable, monkeypatch: pytest.MonkeyPatch):
+    from backbones.tiny.model import Tiny
+
+    data = Demonstrations(weighing())
+    monkeypatch.setattr(Tiny, "needs_pictures", True)
+    with pytest.raises(UserError, match=r"'mapper'.*hides the pictures.*'tiny' needs"):
+        Policy.build(data.recipe, data.spec, data.normalizer())
