@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from robot_io.files import cache_folder
 from vla.sealed import SEAL, sealing
 
 
 def cache_root(chosen: Path | None) -> Path:
-    """`data.cache` if given, else `$VLA_CACHE`, else `~/.cache/swapvla`."""
-    return Path(chosen or os.environ.get("VLA_CACHE") or "~/.cache/swapvla").expanduser()
+    """`data.cache` if given, else `robot_io.files.cache_folder()`."""
+    return chosen.expanduser() if chosen else cache_folder()
 
 
 def cached_folder(root: Path, key: str, build: Callable[[Path], None]) -> Path:

@@ -1,18 +1,14 @@
-"""Files are replaced in one piece: written under a temporary name beside the old one, then renamed over it."""
+"""Text and JSON files, replaced in one piece (see `robot_io.files`), and names as parts of files'."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from robot_io.files import write_text
 
-def write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+__all__ = ["slug", "write_json", "write_text"]
 
 
 def write_json(path: Path, content: Any) -> None:

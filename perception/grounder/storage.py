@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from safetensors import safe_open
@@ -13,6 +12,7 @@ from torch import nn
 from perception.grounder.model import Segmenter
 from perception.grounder.namer import Namer
 from robot_io.errors import UserError
+from robot_io.files import replacing
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -30,10 +30,9 @@ def save_weights(grounder: Grounder, path: Path) -> None:
     namer = grounder.namer
     sizes = {"segmenter": {"width": grounder.segmenter.width},
              "namer": {"colors": namer.colors, "shapes": namer.shapes, "width": namer.width}}  # fmt: skip
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     weights = {name: value.contiguous() for name, value in grounder.state_dict().items()}
-    save_file(weights, beside, metadata={"sizes": json.dumps(sizes)})
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        save_file(weights, beside, metadata={"sizes": json.dumps(sizes)})
 
 
 def load_weights(path: Path) -> Grounder:

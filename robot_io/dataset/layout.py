@@ -8,7 +8,6 @@ downstream knows which it was.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_io.errors import UserError
+from robot_io.files import PART, write_text
 from robot_io.specs import RobotSpec
 
 INFO = "meta/info.json"
@@ -27,7 +27,6 @@ EPISODES = f"meta/episodes/{NUMBERED}.parquet"
 DATA = f"data/{NUMBERED}.parquet"
 VIDEO = f"videos/{{video_key}}/{NUMBERED}.mp4"
 FILES_PER_CHUNK = 1000
-PART = ".part"
 
 IMAGES, DEPTH, POSE, STATE, ACTION = (
     "observation.images.", "observation.depth.", "observation.camera_pose.", "observation.state", "action")
@@ -98,9 +97,7 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, content: Any) -> None:
     """Write so that readers see either the old file or the new one, never half of it."""
-    part = new_part(path)
-    part.write_text(json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False))
-    os.replace(part, path)
+    write_text(path, json.dumps(content, indent=4, ensure_ascii=False, allow_nan=False))
 
 
 def part_of(path: Path) -> Path:

@@ -7,7 +7,6 @@ the next `Recorder` on the same folder removes what was half-written and goes on
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from robot_io.dataset.layout import (
     EPISODES,
     FILES_PER_CHUNK,
     INFO,
-    PART,
     POSE,
     SPEC,
     STATS,
@@ -32,8 +30,6 @@ from robot_io.dataset.layout import (
     features_of,
     frames_per_second,
     new_info,
-    new_part,
-    part_of,
     read_info,
     read_json,
     write_json,
@@ -42,6 +38,7 @@ from robot_io.dataset.reader import Dataset
 from robot_io.dataset.stats import QUANTILES, Stats, describe, merge, to_json
 from robot_io.dataset.video import CODECS, codec_named
 from robot_io.errors import SpecMismatch, UserError
+from robot_io.files import PART, replacing
 from robot_io.specs import RobotSpec
 from robot_io.types import Observation
 
@@ -153,7 +150,7 @@ class Recorder:
     def _open_side_file(self) -> dict[str, Any] | None:
         """Our side file if this folder is ours, None if it is new."""
         if not (self.root / SPEC).exists():
-            strangers = {path for path in self.root.rglob("*") if path.is_file()} - {part_of(self.root / SPEC)}
+            strangers = [path for path in self.root.rglob("*") if path.is_file() and path.suffix != PART]
             if strangers:
                 raise UserError(f"folder {self.root}", "not empty and not recorded by this project",
                                 "a new folder, or one to resume", "record into a new folder")
@@ -212,10 +209,8 @@ class Recorder:
         self._stats = {key: merge([self._stats[key], new]) if key in self._stats else new for key, new in stats.items()}
 
     def _replace_table(self, name: str, table: pa.Table) -> None:
-        path = self.root / name
-        part = new_part(path)
-        pq.write_table(table, part)
-        os.replace(part, path)
+        with replacing(self.root / name) as part:
+            pq.write_table(table, part)
 
     def _remove_leftovers(self, entries: list[Entry]) -> None:
         """Delete temporary files, and files of an episode that was never completed."""

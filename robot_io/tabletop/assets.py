@@ -9,7 +9,6 @@ triangles, which is what a software renderer spends its time on. Every mesh is r
 from __future__ import annotations
 
 import hashlib
-import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,15 +16,11 @@ import mujoco
 import numpy as np
 
 from robot_io.errors import UserError
+from robot_io.files import cache_folder, replacing
 
 # Quadric decimation keeps the rims of fine detail (screw threads, chamfers); welding coarser removes that detail first.
 WELD_TOLERANCES = (1e-5, 1e-4, 5e-4)
 Mesh = tuple[np.ndarray, np.ndarray]
-
-
-def cache_folder() -> Path:
-    """Where derived files are kept: `$SWAPVLA_CACHE`, or `~/.cache/swapvla`."""
-    return Path(os.environ.get("SWAPVLA_CACHE", Path.home() / ".cache" / "swapvla"))
 
 
 def robot_files() -> tuple[Path, Path]:
@@ -41,13 +36,10 @@ def light_meshes(file: Path, faces: int) -> dict[str, Mesh]:
     """All meshes of the MJCF `file`, reduced to about `faces` triangles in total, from the cache if possible."""
     path = cache_folder() / f"{file.stem}-{_digest(file, faces)}.npz"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with part.open("wb") as stream:
+        with replacing(path) as part, part.open("wb") as stream:
             meshes = _reduce(_read(file), faces)
             arrays = {f"{name}/{kind}": array for name, mesh in meshes.items() for kind, array in zip("vf", mesh, strict=True)}
             np.savez_compressed(stream, **arrays)
-        os.replace(part, path)
     with np.load(path, allow_pickle=False) as arrays:
         names = {key.rpartition("/")[0] for key in arrays.files}
         return {name: (arrays[f"{name}/v"], arrays[f"{name}/f"]) for name in sorted(names)}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from robot_io.errors import UserError
+from robot_io.files import cache_folder
 from robot_io.tabletop import assets
 
 
@@ -25,11 +26,11 @@ def test_light_meshes_are_few_keep_their_place_and_are_made_once(egg):
     assert 100 < len(faces) <= 220 and faces.max() < len(vertices)
     np.testing.assert_allclose(vertices.max(0) + vertices.min(0), [0.2, 0, 0], atol=2e-3)  # in the file's frame, off the origin
     np.testing.assert_allclose(vertices.max(0) - vertices.min(0), [0.04, 0.06, 0.08], atol=4e-3)
-    (cached,) = assets.cache_folder().iterdir()
+    (cached,) = cache_folder().iterdir()
     written = cached.stat().st_mtime_ns
     (again, _), = assets.light_meshes(egg, 200).values()
     np.testing.assert_array_equal(vertices, again)
-    assert [cached] == list(assets.cache_folder().iterdir()) and cached.stat().st_mtime_ns == written
+    assert [cached] == list(cache_folder().iterdir()) and cached.stat().st_mtime_ns == written
 
 
 def test_the_robot_is_light_enough_to_draw():

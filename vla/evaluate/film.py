@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from robot_io import Observation
+from robot_io.files import replacing
 
 Frame = UInt8[np.ndarray, "h w 3"]
 SUCCESS, FAILURE, RUNNING = (46, 160, 67), (207, 54, 54), (120, 124, 130)
@@ -38,10 +38,7 @@ class Film:
 
 def write_film(path: Path | str, frames: Iterable[Frame], rate_hz: float) -> None:
     """Write an H.264 film that browsers play. Width and height must be even."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    with av.open(str(partial), "w", format="mp4") as container:
+    with replacing(path) as partial, av.open(str(partial), "w", format="mp4") as container:
         stream = None
         for frame in frames:
             if stream is None:
@@ -50,7 +47,6 @@ def write_film(path: Path | str, frames: Iterable[Frame], rate_hz: float) -> Non
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         if stream is not None:
             container.mux(stream.encode())
-    os.replace(partial, path)
 
 
 def read_film(path: Path | str) -> UInt8[np.ndarray, "t h w 3"]:

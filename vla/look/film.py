@@ -11,7 +11,6 @@ Two timelines: `time` on the robot's clock, and `step`. Needs the extra `look` (
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from perception.geometric import SET1
 from perception.percept import Percept
 from perception.regions import ROLES
 from robot_io import Observation, UserError
+from robot_io.files import replacing
 from robot_io.registry import load_address
 from robot_io.robot import Driver
 from robot_io.specs import RobotSpec
@@ -41,15 +41,13 @@ def film(eyes: Eyes, config: dict[str, Any], seed: int, out: Path) -> Trial:
     robot = make_robot(config)
     try:
         driver = _driver(eyes, robot)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}")
-        recording = rerun.RecordingStream("swapvla", recording_id=f"{eyes.name}-{seed}")
-        recording.save(partial)
-        recorder = Recorder(recording, eyes, robot.spec)
-        trial = run_episode(robot, driver, seed=seed, execute=eyes.policy.recipe.execute if eyes.policy else None,
-                            observer=recorder.add)
-        recording.disconnect()
-        os.replace(partial, out)
+        with replacing(out) as partial:
+            recording = rerun.RecordingStream("swapvla", recording_id=f"{eyes.name}-{seed}")
+            recording.save(partial)
+            recorder = Recorder(recording, eyes, robot.spec)
+            trial = run_episode(robot, driver, seed=seed, execute=eyes.policy.recipe.execute if eyes.policy else None,
+                                observer=recorder.add)
+            recording.disconnect()
         return trial
     finally:
         robot.close()

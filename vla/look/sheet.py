@@ -8,7 +8,6 @@ Observation 0 of the batch is drawn.
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from perception.geometric import SET1
 from perception.percept import Batch, Percept
 from perception.regions import Regions
 from perception.stages import Detections
+from robot_io.files import replacing
 
 if TYPE_CHECKING:
     from vla.look import Stage
@@ -248,7 +248,5 @@ def _rgb(colour: Any) -> tuple[float, float, float]:
 
 
 def _write(figure: Figure, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}")
-    figure.savefig(partial, format=out.suffix.lstrip(".") or "png", dpi=130)
-    os.replace(partial, out)
+    with replacing(out) as partial:
+        figure.savefig(partial, format=out.suffix.lstrip(".") or "png", dpi=130)
