@@ -98,6 +98,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, validation (to choose between policies) or demonstrations.")] = "test",
     seed: Annotated[int | None, typer.Option(min=0, help="First scene, instead of the split's first.")] = None,
     execute: Annotated[int | None, typer.Option(min=1, help="Actions carried out per chunk; the recipe's if left out.")] = None,
+    execution: Annotated[str, typer.Option(help="How chunks follow one another: synchronous, asynchronous, ensembling or "
+                                                "real_time.")] = "synchronous",
+    delay: Annotated[int, typer.Option(min=0, help="Control steps that a prediction takes, on the robot's clock.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; what the recipe says (2) if left out. "
                                                             "The result is the same.")] = None,
     out: Annotated[Path | None, typer.Option(help="Trials, a JSON line each; goes on where it stopped. "
@@ -133,7 +136,7 @@ def evaluate(
     scenes = seeds(split, trials) if seed is None else range(seed, seed + trials)
     out = out or _default_out(policy, split)
     result = run(policy, _robot(source.robot, overrides), scenes, out=out, workers=workers or plan.workers, execute=execute,
-                 films=scenes[:films])
+                 films=scenes[:films], execution=execution, delay=delay)
     found = {
         "success": result.success.to_dict(), "wrong_object": result.wrong_object.to_dict(),
         "cycle_seconds": result.cycle_seconds.to_dict(), "policy": result.setting.policy, "recipe": result.setting.recipe,

@@ -89,7 +89,7 @@ def pool(results: Sequence[EvaluationResult]) -> EvaluationResult:
 
 def evaluate(policy: str | Path, robot: dict[str, Any], seeds: Iterable[int], *, out: Path | str, workers: int = 1,
              execute: int | None = None, max_steps: int | None = None, films: Collection[int] = (),
-             progress: bool = True) -> EvaluationResult:
+             progress: bool = True, execution: str = "synchronous", delay: int = 0) -> EvaluationResult:
     """Run one trial per seed.
 
     Args:
@@ -100,6 +100,7 @@ def evaluate(policy: str | Path, robot: dict[str, Any], seeds: Iterable[int], *,
             a limit below the robot's own.
         films: seeds to film, into `OUT-films/SEED.mp4`.
         progress: show a bar with the running success on stderr.
+        execution, delay: how chunks follow one another and how many steps late each is (see `run_episode`).
 
     Raises:
         UserError: see the module's description.
@@ -113,13 +114,13 @@ def evaluate(policy: str | Path, robot: dict[str, Any], seeds: Iterable[int], *,
     if source.spec is not None:
         require_compatible(source.spec, spec, thing=f"policy '{policy}'")
     execute, max_steps = execute or source.execute, max_steps or source.evaluation.max_steps
-    setting = Setting(source.hash, source.recipe, spec.hash, robot, execute, max_steps)
+    setting = Setting(source.hash, source.recipe, spec.hash, robot, execute, max_steps, execution, delay)
     file = TrialFile(out, setting)
     film_paths = {seed: film_path(out, seed) for seed in seeds if seed in set(films)}
     todo = [seed for seed in seeds if seed not in file.trials or (seed in film_paths and not film_paths[seed].exists())]
     with _bar(progress) as bar:
         task = bar.add_task("trials", total=len(seeds), completed=len(seeds) - len(todo), running=_running(file, seeds))
-        jobs = parallel(trial_runner, (source, robot, execute, max_steps, film_paths), todo, workers=workers, noun="seed")
+        jobs = parallel(trial_runner, (source, setting, film_paths), todo, workers=workers, noun="seed")
         for seed, trial in jobs:
             if seed in file.trials:
                 _require_same(file.trials[seed], trial, file.path)

@@ -31,6 +31,15 @@ class Setting:
     robot: dict[str, Any]
     execute: int | None
     max_steps: int | None
+    execution: str = "synchronous"
+    delay: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a row says of it: of `UNSAID` only what is not so, for rows older than these fields."""
+        return {name: value for name, value in asdict(self).items() if (name, value) not in UNSAID.items()}
+
+
+UNSAID = {"execution": "synchronous", "delay": 0}
 
 
 def versions() -> dict[str, str]:
@@ -53,7 +62,7 @@ class TrialFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             self._resume()
-        self._common = {**asdict(setting), "versions": versions()}
+        self._common = {**setting.to_dict(), "versions": versions()}
 
     def append(self, trial: Trial) -> None:
         line = json.dumps({**trial.to_dict(), **self._common})
@@ -71,9 +80,9 @@ class TrialFile:
         wanted = json.loads(json.dumps(asdict(self.setting)))
         for number, row in enumerate(read_rows(self.path), 1):
             for name, value in wanted.items():
-                if row.get(name) != value:
+                if (found := row.get(name, UNSAID.get(name))) != value:
                     raise UserError(
-                        f"{self.path}, line {number}", f"holds trials with {name} {row.get(name)!r}", f"{value!r}, as asked now",
+                        f"{self.path}, line {number}", f"holds trials with {name} {found!r}", f"{value!r}, as asked now",
                         "write to another file, or delete this one to start again",
                     )
             self.trials[row["seed"]] = Trial.from_dict(row)

@@ -81,3 +81,29 @@ def test_jerk_of_positions_equals_jerk_of_the_moves_between_them():
     assert jerk(places, dataclasses.replace(spec, modes=("absolute",) * 2)) == pytest.approx(jerk(moves, spec))
     assert jerk(moves, dataclasses.replace(spec, modes=("relative",) * 2)) is None
     assert jerk(moves[:2], spec) is None
+
+
+def test_latency_costs_a_synchronous_robot_the_time_it_stands_still():
+    robot = ToyRobot()
+    swift = run_episode(robot, Expert(robot), seed=3, execute=2)
+    late = run_episode(robot, Expert(robot), seed=3, execute=2, delay=3)
+    assert swift.success and late.success
+    assert late.steps == swift.steps + 3 * len(late.infer_ms)
+    naive = run_episode(robot, Expert(robot), seed=3, execute=2, delay=3, execution="asynchronous")
+    assert naive.steps < late.steps
+
+
+def test_real_time_chunking_needs_a_policy_that_takes_a_prefix():
+    robot, told = ToyRobot(), []
+    with pytest.raises(UserError, match="cannot go on from a chunk"):
+        run_episode(robot, Expert(robot), seed=3, execute=2, execution="real_time")
+
+    class Continuing(Expert):
+        takes_prefix = True
+
+        def infer(self, observation, prefix=None):
+            told.append(prefix)
+            return super().infer(observation)
+
+    trial = run_episode(robot, Continuing(robot), seed=3, execute=2, delay=1, execution="real_time")
+    assert trial.success and told[0] is None and [(len(t.actions), t.delay) for t in told[1:]] == [(6, 1)] * (len(told) - 1)
