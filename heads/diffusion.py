@@ -40,7 +40,6 @@ class Diffusion(Head):
     """
 
     supports = frozenset({"noise", "guide", "prefix"})
-    sampling = frozenset({"steps", "sampler", "spacing", "clip", "guidance_scale"})
 
     class Config(ComponentConfig):
         """How to diffuse.

@@ -47,7 +47,6 @@ class Flow(Head):
     """
 
     supports = frozenset({"noise", "guide", "prefix"})
-    sampling = frozenset({"steps", "solver", "guidance_scale", "prefix_weight"})
 
     class Config(ComponentConfig):
         """How to flow.

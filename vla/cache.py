@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from robot_io import UserError
 from robot_io.files import cache_folder
-from vla.sealed import SEAL, sealing
+from vla.sealed import SEAL, check_seal, sealing
 
 
 def cache_root(chosen: Path | None) -> Path:
@@ -26,16 +28,26 @@ def cache_root(chosen: Path | None) -> Path:
     return chosen.expanduser() if chosen else cache_folder()
 
 
-def cached_folder(root: Path, key: str, build: Callable[[Path], None]) -> Path:
+def cached_folder(root: Path, key: str, build: Callable[[Path], None], *, verify: bool = False) -> Path:
     """The folder `root/key`, filled by `build(empty_folder)` if it is not there yet.
 
     A second process that wants the same key waits for the first; if that one dies, it builds anew.
+
+    Args:
+        verify: read it back first, and build it anew, with a warning, if it is not what was written.
     """
     folder = root / key
     root.mkdir(parents=True, exist_ok=True)
     with (root / f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # let go by the kernel, also after a kill
-        if not (folder / SEAL).exists():
+        present = (folder / SEAL).exists()
+        if present and verify:
+            try:
+                check_seal(folder, "cache")
+            except UserError as error:
+                warnings.warn(f"{error}; making it again", stacklevel=2)
+                present = False
+        if not present:
             with sealing(folder) as partial:
                 build(partial)
     return folder

@@ -1,10 +1,11 @@
-"""From a data set on disk to training batches: chunk windows, held-out episodes, and an order without state.
+"""From data sets on disk to training batches: chunk windows, held-out episodes, and an order without state.
 
 A training sample is a frame t and the `horizon` actions from t on. Steps past the end of the episode repeat its last action
 and are marked invalid. Which frames make up the batch of step i is a pure function of (seed, i): a run that was killed goes
-on with exactly the batches that the unbroken run would have seen.
+on with exactly the batches that the unbroken run would have seen. Of several data sets (`data.mixture`) each is drawn from by its weight
+and passed through on its own.
 
-Shapes: N frames of the data set, B samples, T = horizon, A action dimensions, S state dimensions.
+Shapes: N frames of all data sets one after the other, B samples, T = horizon, A action dimensions, S state dimensions.
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from perception.percept import Batch, Percept
-from robot_io import RobotSpec, UserError
-from robot_io.dataset import Dataset, Episode, infer_spec
-from vla.cache import cache_root, files_digest
+from vla.cache import cache_root, key_of
 from vla.frames import Frames, Track
 from vla.normalize import Normalizer
-from vla.recipe import Data, Recipe
+from vla.recipe import Recipe
+from vla.sources import open_first, open_mixed, split_episodes
+from vla.streaming import block_shuffle
+
+__all__ = ["Demonstrations", "Samples", "split_episodes"]
+
+CYCLE = 1000
+"""Draws within which every data set of a mixture gets its exact share."""
 
 
 @dataclass(frozen=True)
@@ -60,42 +66,39 @@ class Demonstrations:
     """What imitation training reads: columns in memory, pictures on demand.
 
     Attributes:
-        spec: the robot that recorded the data.
+        sources: the data sets; the first one decides what is driven.
+        spec: the robot that recorded it.
         actions, state: `float32 [N, A]` and `[N, S]`.
         training, validation: the frames a batch may be drawn from, by held-out episodes.
-        digest: of the data set's content.
+        digest: of the data sets' content.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        """Opens and checks the data set, columns only.
+        """Opens and checks the data sets, columns only.
 
         Raises:
             UserError: whatever makes these data unfit for this recipe, before anything is decoded or trained.
         """
         data = recipe.data
         self.recipe = recipe
-        self.dataset = Dataset(data.root)
-        self.spec = _spec(self.dataset, data)
-        self.cameras = data.cameras or self.spec.observation.camera_names
-        self.dataset.check(self.spec.with_cameras(self.cameras), self.cameras)
-        frames = len(self.dataset)
-        self.actions = self.dataset.column("action").reshape(frames, -1).astype(np.float32)
-        self.state = (self.dataset.column("observation.state").reshape(frames, -1).astype(np.float32)
-                      if self.spec.observation.state else np.empty((frames, 0), np.float32))
-        self.task = self.dataset.column("task_index")
-        self.end = np.empty(frames, np.int64)
-        for episode in self.dataset.episodes:
-            self.end[episode.start : episode.stop] = episode.stop
-        kept = [episode for episode in self.dataset.episodes if episode.success is not False or not data.successes_only]
-        held_out, rest = split_episodes(kept, data.validation)
-        self.training, self.validation = _frames_of(rest), _frames_of(held_out)
-        if not len(self.training):
-            raise UserError(f"data set {data.root}", f"{len(self.dataset.episodes)} episodes, none left to train on",
-                            "at least one successful demonstration", "record some, or set data.successes_only=false")
+        first = open_first(data)
+        self.sources = [first, *(open_mixed(part, place, first, data) for place, part in enumerate(data.mixture))]
+        self.dataset, self.spec = first.dataset, first.spec
+        self.cameras = tuple(view.name for view in first.views)
+        self.starts = np.cumsum([0, *map(len, self.sources)])[:-1]
+        self.actions = np.concatenate([source.actions for source in self.sources])
+        self.state = np.concatenate([source.state for source in self.sources])
+        self.end = np.concatenate([source.end + start for source, start in zip(self.sources, self.starts, strict=True)])
+        self.training, self.validation = (
+            np.concatenate([getattr(source, half) + start for source, start in zip(self.sources, self.starts, strict=True)])
+            for half in ("training", "validation"))
+        weights = np.array([source.weight for source in self.sources])
+        self.shares = weights / weights.sum()
 
     @cached_property
     def digest(self) -> str:
-        return files_digest(self.dataset.root)
+        digests = [source.digest for source in self.sources]
+        return digests[0] if len(digests) == 1 else key_of(mixture=digests)
 
     def normalizer(self) -> Normalizer:
         """Statistics of the training frames."""
@@ -105,18 +108,42 @@ class Demonstrations:
 
     def open_frames(self, track: Track, *, depth: bool = False) -> Frames:
         """Decode the pictures, and the depth if it is wanted, or find them decoded."""
-        return Frames(self.dataset, self.digest, self.cameras, depth=depth, cache=cache_root(self.recipe.data.cache), track=track)
+        data, cache = self.recipe.data, cache_root(self.recipe.data.cache)
+        return Frames([source.shelf(int(start), data, cache, track, depth=depth, share=float(share))
+                       for source, start, share in zip(self.sources, self.starts, self.shares, strict=True)], self.cameras)
 
     def order(self, step: int) -> Int[np.ndarray, " b"]:
-        """The frames of training step `step`: an endless reshuffled pass over the training frames, cut into batches."""
-        train, count = self.recipe.train, len(self.training)
-        position = step * train.batch_size + np.arange(train.batch_size)
-        lap = position // count
-        chosen = np.empty(train.batch_size, np.int64)
-        for number in np.unique(lap):
-            inside = lap == number
-            chosen[inside] = _shuffle(count, train.seed, int(number))[position[inside] % count]
-        return self.training[chosen]
+        """The frames of training step `step`: endless reshuffled passes over the training frames, cut into batches."""
+        size = self.recipe.train.batch_size
+        owner, position = draws(self.shares, step * size + np.arange(size), self.recipe.train.seed)
+        chosen = np.empty(size, np.int64)
+        for number in np.unique(owner):
+            mine = owner == number
+            chosen[mine] = self.starts[number] + self._visit(int(number), position[mine])
+        return chosen
+
+    @property
+    def foresight(self) -> int:
+        """How many steps ahead a stream should decode: as many as half of its memory lasts."""
+        if self.recipe.data.store != "stream":
+            return 0
+        blocks = [source.stream_capacity(self.recipe.data, float(share)) // 2
+                  for source, share in zip(self.sources, self.shares, strict=True)]
+        return max(1, sum(blocks) // self.recipe.train.batch_size)
+
+    def _visit(self, number: int, position: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
+        """The frames of data set `number` at these places of its endless passes."""
+        source, seed, data = self.sources[number], self.recipe.train.seed, self.recipe.data
+        lap, place = np.divmod(position, len(source.training))
+        chosen = np.empty(len(position), np.int64)
+        for one in np.unique(lap):
+            if data.store == "stream":
+                block = source.stream_capacity(data, float(self.shares[number])) // 2
+                shuffled = block_shuffle(source.lengths, block, seed, int(one))
+            else:
+                shuffled = _shuffle(len(source.training), seed, int(one))
+            chosen[lap == one] = source.training[shuffled[place[lap == one]]]
+        return chosen
 
     def windows(self, index: Int[np.ndarray, " b"]) -> tuple[Float[np.ndarray, "b t a"], Bool[np.ndarray, "b t"]]:
         """The action chunks that begin at frames `index`, and which of their steps lie inside the episode."""
@@ -131,33 +158,29 @@ class Demonstrations:
         return Samples(batch, torch.from_numpy(actions).to(device), torch.from_numpy(valid).to(device))
 
     def instructions(self, index: Int[np.ndarray, " b"]) -> list[str]:
-        return [self.dataset.tasks[task] for task in self.task[index]]
+        owner = np.searchsorted(self.starts, index, "right") - 1
+        words = np.empty(len(index), object)
+        for number in np.unique(owner):
+            words[owner == number] = self.sources[number].instructions(index[owner == number] - self.starts[number])
+        return words.tolist()
 
 
-def split_episodes(episodes: list[Episode], share: float) -> tuple[list[Episode], list[Episode]]:
-    """(held out, rest), both in order. The same for every training seed, so that seeds compare on the same episodes."""
-    count = min(max(1, round(share * len(episodes))), len(episodes) - 1) if share > 0 and len(episodes) > 1 else 0
-    chosen = set(np.random.default_rng(0).permutation(len(episodes))[:count].tolist())
-    return ([e for i, e in enumerate(episodes) if i in chosen], [e for i, e in enumerate(episodes) if i not in chosen])
+def draws(shares: Float[np.ndarray, " k"], number: Int[np.ndarray, " b"], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """For draws `number` of an endless sequence: from which data set, and how many were drawn from it before. Both `[B]`."""
+    if len(shares) == 1:
+        return np.zeros(len(number), np.int64), number
+    counts = np.diff(np.round(np.cumsum([0, *shares]) * CYCLE).astype(np.int64))
+    cycle, place = np.divmod(number, CYCLE)
+    owner, before = np.empty(len(number), np.int64), np.empty(len(number), np.int64)
+    for one in np.unique(cycle):
+        mine = cycle == one
+        sequence = np.random.default_rng([seed, int(one), len(shares)]).permutation(np.repeat(np.arange(len(shares)), counts))
+        earlier = (sequence[:, None] == np.arange(len(shares))).cumsum(0)[np.arange(CYCLE), sequence] - 1
+        owner[mine] = sequence[place[mine]]
+        before[mine] = one * counts[owner[mine]] + earlier[place[mine]]
+    return owner, before
 
 
-def _frames_of(episodes: list[Episode]) -> Int[np.ndarray, " n"]:
-    return np.concatenate([np.arange(e.start, e.stop) for e in episodes]) if episodes else np.empty(0, np.int64)
-
-
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _shuffle(count: int, seed: int, lap: int) -> np.ndarray:
     return np.random.default_rng([seed, lap]).permutation(count)
-
-
-def _spec(dataset: Dataset, data: Data) -> RobotSpec:
-    """The data set's own specification, or what can be inferred of it once the meaning of its actions is told."""
-    if dataset.spec is not None:
-        if data.action_mode is not None:
-            raise UserError("data.action_mode", f"'{data.action_mode}', but data set {data.root} says itself what its "
-                            "actions mean", "null", "remove it")
-        return dataset.spec
-    if data.action_mode is None:
-        raise UserError(f"data set {data.root}", "does not say whether its actions are absolute, delta or relative",
-                        "data.action_mode to say it", "set data.action_mode=absolute, or what its documentation says")
-    return infer_spec(dataset, data.action_mode)

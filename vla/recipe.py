@@ -41,16 +41,37 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+ActionMode = Literal["absolute", "delta", "relative"]
+
+
+class Mixed(Section):
+    """A further data set to learn from (see `vla.sources`). Its names for what the first one calls otherwise; null: it has none."""
+
+    root: Annotated[Path, RUN_ONLY] = Field(description="folder of a LeRobotDataset")
+    weight: float = Field(1, gt=0, description="how often it is drawn from, beside the others' weights")
+    cameras: dict[str, str | None] = Field({}, description="its camera for a camera of the first data set")
+    actions: dict[str, str | None] = Field({}, description="its action for an action of the first")
+    state: dict[str, str | None] = Field({}, description="its state for a state of the first")
+    action_mode: ActionMode | None = Field(None, description="what its actions mean, if it does not say so itself")
+
+
 class Data(Section):
     """Which demonstrations, and what of them the policy sees."""
 
     root: Annotated[Path, RUN_ONLY] = Field(Path("data"), description="folder of a LeRobotDataset")
+    weight: float = Field(1, gt=0, description="how often it is drawn from, beside the weights of `mixture`")
+    mixture: tuple[Mixed, ...] = Field((), description="further data sets")
     cameras: tuple[str, ...] | None = Field(None, description="views in this order; null for all of them")
     state: bool | tuple[str, ...] = Field(True, description="read the robot's state: all, none, or these entries")
     validation: float = Field(0.1, ge=0, lt=1, description="share of the episodes held out")
     successes_only: bool = Field(True, description="leave out episodes that are marked as failures")
-    action_mode: Literal["absolute", "delta", "relative"] | None = Field(
-        None, description="what the actions mean, for data that do not say so themselves")
+    action_mode: ActionMode | None = Field(None, description="what the actions mean, for data that do not say so themselves")
+    store: Literal["raw", "jpeg", "stream"] = Field("raw", description="decoded once into lossless arrays, or into a compact store; or "
+                                                    "never stored")
+    store_gb: Annotated[float | None, RUN_ONLY] = Field(None, gt=0, description="largest store; null: what leaves the disk some room")
+    stream_gb: float = Field(1, gt=0, description="memory for streamed pictures")
+    verify: Annotated[bool, RUN_ONLY] = Field(True, description="read stores back and compare with their checksums before use")
+    workers: Annotated[int | None, RUN_ONLY] = Field(None, ge=1, description="threads that decode; null for one per core")
     cache: Annotated[Path | None, RUN_ONLY] = Field(None, description="decoded frames; null for ~/.cache/swapvla")
 
 
@@ -223,7 +244,12 @@ def _without_run_only(model: BaseModel, dumped: dict[str, Any]) -> dict[str, Any
     for name, field in type(model).model_fields.items():
         if RUN_ONLY not in field.metadata:
             value = getattr(model, name)
-            kept[name] = _without_run_only(value, dumped[name]) if isinstance(value, Section) else dumped[name]
+            if isinstance(value, Section):
+                kept[name] = _without_run_only(value, dumped[name])
+            elif isinstance(value, tuple) and value and all(isinstance(one, Section) for one in value):
+                kept[name] = [_without_run_only(*pair) for pair in zip(value, dumped[name], strict=True)]
+            else:
+                kept[name] = dumped[name]
     return kept
 
 

@@ -70,7 +70,7 @@ def to_numpy(column: pa.ChunkedArray, shape: tuple[int, ...]) -> np.ndarray:
 def to_arrow(values: np.ndarray) -> pa.Array:
     """The inverse of `to_numpy` for `[rows]`, `[rows, n]` and `[rows, H, W]`."""
     flat = pa.array(values.reshape(-1))
-    if values.ndim == 1:
+    if values.ndim == 1 or values.shape[1:] == (1,):  # shape [1] is a plain column
         return flat
     if values.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
