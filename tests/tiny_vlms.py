@@ -6,6 +6,7 @@ tokenizer and processor. The tokenizer is a byte-level one without merges; every
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,18 @@ def gemma3() -> tuple[dict[str, Any], Any]:
             "vision_config": {**SIGLIP, "image_size": 56}}, processor
 
 
+def fastvlm() -> tuple[dict[str, Any], Any]:
+    words = tokenizer({"image_token": "<image>"})
+    processor = transformers.LlavaProcessor(
+        transformers.CLIPImageProcessor(size={"height": 64, "width": 64}, do_center_crop=False), words, patch_size=32,
+        vision_feature_select_strategy="full", chat_template=CHAT.replace("IMAGE", "<image>"), num_additional_image_tokens=0)
+    vision = {"model_type": "timm_wrapper", "architecture": "test_efficientnet", "hidden_size": 256, "do_pooling": False}
+    return {"model_type": "fast_vlm", "image_token_index": words.image_token_id, "image_seq_length": 4, "vision_config": vision,
+            "text_config": {"model_type": "llama", **TEXT, **_llava_ids(words), "vocab_size": len(words)}}, processor
+
+
 MAKERS = {maker.__name__: maker for maker in (paligemma, paligemma2, idefics3, smolvlm, qwen2_5_vl, qwen3_vl, internvl,
-                                              llava_onevision, florence2, kosmos2, gemma3)}
+                                              llava_onevision, florence2, kosmos2, fastvlm, gemma3)}
 
 
 def save_checkpoint(name: str, folder: Path, seed: int = 0) -> torch.nn.Module:
@@ -180,7 +191,7 @@ def save_checkpoint(name: str, folder: Path, seed: int = 0) -> torch.nn.Module:
         torch.manual_seed(seed)
         model = transformers.AutoModelForImageTextToText.from_config(settings)
         for name, parameter in model.named_parameters():
-            if "norm" not in name.lower():  # published weights are no small noise: make every part matter
+            if not re.search(r"norm|\bbn\d", name.lower()):  # published weights are no small noise: make every part matter
                 torch.nn.init.normal_(parameter, std=0.2)
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)

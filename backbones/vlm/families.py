@@ -100,6 +100,8 @@ FAMILIES = {
         Family("kosmos2", ("kosmos-2", "kosmos_2"), vision="vision_model", projector="image_to_text_projection",
                language="text_model", lora=rf"{SIGLIP}|dense", prompt="<grounding><phrase>{instruction}</phrase>",
                bare="{prompt}", one_image=True),
+        # A convolutional tower of timm: its output is a map, which the model itself lays out in a row.
+        Family("fastvlm", ("fast_vlm",), **_LLAVA, lora=rf"{LLAMA}|linear_[12]|conv_pwl?|qkv|proj|fc[12]"),
         Family("gemma3", ("gemma3",), **_LLAVA, lora=rf"{LLAMA}|{SIGLIP}", images={"do_pan_and_scan": False}),
     )
 }  # fmt: skip

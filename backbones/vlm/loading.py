@@ -60,6 +60,8 @@ class Source:
 
     def _remedy(self) -> str:
         known = next((p for p in PUBLISHED if p.checkpoint.lower().endswith(Path(self.checkpoint).name.lower())), None)
+        if known and known.made_by:
+            return f"run `{known.made_by}` and set backbone.checkpoint={known.checkpoint}"
         repository = known.checkpoint if known else self.checkpoint
         if known is None and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.checkpoint):
             repository = "OWNER/NAME (see `vla list backbones`)"

@@ -22,7 +22,8 @@ NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 @dataclass(frozen=True)
 class Published:
-    """One checkpoint on the hub. `gated`: its licence must be accepted on its page before it can be downloaded."""
+    """One checkpoint on the hub. `gated`: its licence must be accepted on its page before it can be downloaded. `made_by`: it is on no
+    hub, this command makes it."""
 
     family: str
     checkpoint: str
@@ -30,6 +31,7 @@ class Published:
     linear: int
     licence: str
     gated: bool = False
+    made_by: str = ""
 
     @property
     def bf16_gigabytes(self) -> float:
@@ -60,6 +62,8 @@ PUBLISHED = (
     Published("llava_onevision", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf", 893_675_552, 357_826_560, APACHE),
     Published("florence2", "florence-community/Florence-2-base", 231_414_784, 99_090_432, "MIT"),
     Published("kosmos2", "microsoft/kosmos-2-patch14-224", 1_664_485_376, 1_207_959_552, "MIT"),
+    Published("fastvlm", "models/smollm2", 138_956_800, 106_168_320, "Apache-2.0; the eye's package states none",
+              made_by="python -m backbones.vlm.smollm2 models/smollm2"),
     Published("gemma3", "google/gemma-3-4b-it", 4_300_079_472, 3_208_642_560, GEMMA, gated=True),
 )
 

@@ -187,8 +187,11 @@ def test_lora_trains_adapters_and_what_is_new_and_nothing_else(made: Made):
 def test_lora_reaches_every_linear_layer(made: Made):
     backbone = made.backbone()
     chosen = {name for name, _ in backbone.named_modules() if re.fullmatch(backbone.lora_targets, name)}
-    linear = {name for name, module in backbone.model.named_modules(prefix="model") if isinstance(module, nn.Linear)}
-    assert chosen == linear
+    modules = dict(backbone.model.named_modules(prefix="model"))
+    linear = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
+    pointwise = {name for name in chosen - linear if modules[name].kernel_size == (1, 1)}  # a linear layer over channels
+    assert chosen == linear | pointwise
+    assert (len(pointwise) > 0) == (made.name == "fastvlm")
 
 
 def test_frozen_vision_gets_no_adapter(checkpoint: Callable[[str], Made]):

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from vla.recipe import Recipe
 from vla.recipes.grounded import geometry, grounded, grounded_depth, masked, painted
 from vla.recipes.pick import pick, raw
+from vla.recipes.smollm2 import smollm2
 from vla.recipes.toy import toy
 
 PRESETS: dict[str, Callable[[], Recipe]] = {
-    preset.__name__: preset for preset in (pick, raw, grounded, painted, grounded_depth, masked, geometry, toy)}
+    preset.__name__: preset for preset in (pick, raw, grounded, painted, grounded_depth, masked, geometry, smollm2, toy)}
 
 __all__ = ["PRESETS"]
