@@ -143,7 +143,7 @@ def assemble(folder: Path, language: nn.Module, tokenizer: Any, eye: dict[str, T
 def _language(path: Path) -> tuple[nn.Module, Any]:
     """The language model in float32, and its tokenizer."""
     try:
-        import gguf  # noqa: F401: transformers reads the file with it
+        import gguf  # noqa: F401 (transformers reads the file with it)
     except ImportError:
         raise UserError("package 'gguf'", "not installed", "it, to read the language model", "run: pip install gguf") from None
     from transformers import AutoModelForCausalLM, AutoTokenizer
