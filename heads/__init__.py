@@ -59,5 +59,13 @@ HEADS.add(
     needs=("hidden",),
     provides=("chunk", "noise", "guide"),
 )
+HEADS.add(
+    "one_step",
+    "heads.one_step:OneStep",
+    "student of a flow or diffusion head: the chunk in one pass of the network; made by `vla distill`",
+    paper="Park et al., Flow Q-Learning (arXiv 2502.02538, sec. 4)",
+    needs=("hidden",),
+    provides=("chunk", "noise"),
+)
 
 __all__ = ["HEADS"]

@@ -40,6 +40,7 @@ class Diffusion(Head):
     """
 
     supports = frozenset({"noise", "guide", "prefix"})
+    sampling = frozenset({"steps", "sampler", "spacing", "clip", "guidance_scale"})
 
     class Config(ComponentConfig):
         """How to diffuse.

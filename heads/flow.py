@@ -47,6 +47,7 @@ class Flow(Head):
     """
 
     supports = frozenset({"noise", "guide", "prefix"})
+    sampling = frozenset({"steps", "solver", "guidance_scale", "prefix_weight"})
 
     class Config(ComponentConfig):
         """How to flow.

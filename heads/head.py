@@ -59,9 +59,14 @@ class Loss:
 
 
 class Head(nn.Module):
-    """The contract of an action head. `supports` names which of `noise`, `guide`, `condition` and `prefix` its `sample` honours."""
+    """The contract of an action head. `supports` names which of `noise`, `guide`, `condition` and `prefix` its `sample` honours.
+
+    `sampling` names the options of its configuration that decide how it samples and nothing else: a trained policy may be opened
+    with others.
+    """
 
     supports: frozenset[str] = frozenset()
+    sampling: frozenset[str] = frozenset()
 
     def load_pretrained(self) -> None:
         """Start from the published weights that the configuration names, if it does. Called once, when a new policy is made; a

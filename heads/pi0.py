@@ -59,6 +59,7 @@ class PI0(Head):
     """
 
     supports = frozenset({"noise"})
+    sampling = frozenset({"steps"})
 
     class Config(ComponentConfig):
         kind: Literal["pi0"] = "pi0"

@@ -38,6 +38,8 @@ OVERLAP = 1.5
 class Tokens(Head):
     """Classifies every number of the chunk into bins, in one pass."""
 
+    sampling = frozenset({"temperature", "window"})
+
     class Config(ComponentConfig):
         """How to discretise and decode.
 

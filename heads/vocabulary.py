@@ -103,6 +103,8 @@ class Codec:
 class Vocabulary(Head):
     """OpenVLA's own way to act: T·A tokens, one after the other. Where the chunk is complete, the stop token is trained too."""
 
+    sampling = frozenset({"constrained", "temperature"})
+
     class Config(TokenConfig):
         kind: Literal["vocabulary"] = "vocabulary"
 
@@ -142,6 +144,8 @@ class Vocabulary(Head):
 
 class ParallelVocabulary(Head):
     """OFT's discrete variant: each of the K = T·A readouts is one token, so the backbone needs that many."""
+
+    sampling = frozenset({"constrained", "temperature"})
 
     class Config(TokenConfig):
         kind: Literal["vocabulary_parallel"] = "vocabulary_parallel"

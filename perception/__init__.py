@@ -44,6 +44,14 @@ PERCEPTION.add(
     provides=("tokens",),
 )
 PERCEPTION.add(
+    "summary",
+    "perception.summary:Summary",
+    "the scene in words by a captioner, beside the pictures or instead of them",
+    paper="Qiu et al., SUM (arXiv 2306.05696)",
+    needs=("rgb", "depth for distances", "regions, if there are any"),
+    provides=("text",),
+)
+PERCEPTION.add(
     "object_centric",
     "perception.object_centric:ObjectCentric",
     "finds what the instruction is about in every view and carries it over time; abstains where it is absent",

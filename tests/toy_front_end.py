@@ -76,3 +76,19 @@ class Weigher(FrontEnd):
     def forward(self, observations: Batch, percept: Percept) -> Percept:
         tokens = self.weigh(percept.maps["colour"])
         return percept.add_tokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+
+
+class Brightness(FrontEnd):
+    """Adds each picture's mean colour as a token `[B, V, 3]`; needs nothing."""
+
+    class Config(ComponentConfig):
+        kind: str = "toy_front_end:Brightness"
+
+    token_dim = 3
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+
+    def forward(self, observations: Batch, percept: Percept) -> Percept:
+        tokens = percept.images.mean((3, 4))
+        return percept.add_tokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))

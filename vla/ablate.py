@@ -17,6 +17,7 @@ from typing import Any
 
 from robot_io import UserError
 from robot_io.errors import nearest
+from vla.distill import distill
 from vla.evaluate.evaluate import EvaluationResult, evaluate, pool
 from vla.evaluate.seeds import seeds as scenes_of
 from vla.evaluate.statistics import mean_of
@@ -29,10 +30,19 @@ from vla.tuning import parts
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant: what the table calls it (factor → level), and the recipe overrides that make it."""
+    """One variant.
+
+    Attributes:
+        levels: what the table calls it, factor → level.
+        overrides: of the recipe.
+        opened: overrides with which the trained policy is opened (`Policy.load`): cells that differ in nothing else share its weights.
+        student: if not None, the policy is distilled into one step (`vla.distill`) with these overrides, and the student evaluated.
+    """
 
     levels: dict[str, str]
     overrides: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
+    student: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:
@@ -98,8 +108,11 @@ def run(grid: Grid, root: Path | str, *, demonstrations: Path | str | None = Non
         folder = Path(root) / recipe.hash
         say(f"{cell.label}, seed {seed}: {folder}")
         trained = train(recipe, folder)
-        result = evaluate(trained.policy_dir, recipe.robot, scenes_of(grid.split, grid.trials), workers=workers,
-                          out=folder / f"{grid.split}.jsonl")
+        if cell.student is not None:
+            folder = folder / "student"
+            trained = distill(trained.policy_dir, folder, cell.student)
+        result = evaluate("#".join([str(trained.policy_dir), *cell.opened]), recipe.robot, scenes_of(grid.split, grid.trials),
+                          workers=workers, out=folder / f"{'-'.join([grid.split, *cell.opened])}.jsonl")
         inventory = parts(Policy.load(trained.policy_dir), recipe.train)
         yield Outcome(cell, seed, recipe, trained.seconds, sum(part.trainable for part in inventory),
                       sum(part.megabytes for part in inventory), result)
@@ -111,12 +124,13 @@ def table(outcomes: Sequence[Outcome], command: str) -> list[Row]:
     for cell in dict.fromkeys(outcome.cell.label for outcome in outcomes):
         same = [outcome for outcome in outcomes if outcome.cell.label == cell]
         pooled = pool([outcome.result for outcome in same])
-        metrics = {"success": pooled.success, "wrong_object": pooled.wrong_object,
+        metrics = {"success": pooled.success, "wrong_object": pooled.wrong_object, "cycle_seconds": pooled.cycle_seconds,
+                   "jerk_permille": pooled.jerk_permille, "latency_ms": pooled.mean_latency_ms,
                    "trainable_thousands": mean_of([outcome.trainable / 1e3 for outcome in same]),
                    "train_memory_mb": mean_of([outcome.megabytes for outcome in same]),
                    "train_seconds": mean_of([outcome.train_seconds for outcome in same])}
         levels = same[0].cell.levels | {"training seeds": str(len(same))}
-        rows += pooled.rows_of(metrics, levels, command)
+        rows += pooled.rows_of({name: rate for name, rate in metrics.items() if rate.n}, levels, command)
         for outcome in same:
             rows += outcome.result.rows_of({f"success_seed_{outcome.seed}": outcome.result.success}, levels, command)
     return rows

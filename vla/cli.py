@@ -20,6 +20,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from robot_io import UserError
+from vla.commands import add_commands
+from vla.commands.shared import Json, Overrides, tell
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
                   help="Vision-language-action policies with swappable perception: record, train, evaluate, serve.")
@@ -32,8 +34,6 @@ EXTRAS = {
 }
 """Which extra brings a package that a plain `pip install swapvla` leaves out."""
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options by dotted path; values are YAML.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout and nothing else.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes. The result is the same whatever their number.")]
 
 
@@ -59,7 +59,7 @@ def collect(
 
     log = run(_robot({"kind": "tabletop"}, overrides), root, episodes=episodes, seed0=seed, noise=noise, workers=workers)
     found = {"root": str(root), "episodes": len(log.seeds), "failed_seeds": log.failed}
-    _tell(found, as_json, f"{len(log.seeds)} demonstrations in {root}; the expert failed on {len(log.failed)} scenes, left out")
+    tell(found, as_json, f"{len(log.seeds)} demonstrations in {root}; the expert failed on {len(log.failed)} scenes, left out")
 
 
 @app.command()
@@ -86,8 +86,8 @@ def train(
     result = fit(resolved, run or Path("runs") / resolved.name)
     found = {"policy": str(result.policy_dir), "recipe": resolved.hash, "steps": result.steps, "seconds": result.seconds,
              "loss": result.losses[-1] if result.losses else None}
-    _tell(found, as_json, f"{result.policy_dir}: {result.steps} steps in {result.seconds:.0f} s. "
-                          f"Next: vla evaluate {result.policy_dir}")
+    tell(found, as_json, f"{result.policy_dir}: {result.steps} steps in {result.seconds:.0f} s. "
+                         f"Next: vla evaluate {result.policy_dir}")
 
 
 @app.command()
@@ -142,8 +142,8 @@ def evaluate(
         "cycle_seconds": result.cycle_seconds.to_dict(), "policy": result.setting.policy, "recipe": result.setting.recipe,
         "out": str(out),
     }
-    _tell(found, as_json, f"success {percent(result.success)}, wrong object {percent(result.wrong_object)}, "
-                          f"{result.success.n} trials. Rows: {out}")
+    tell(found, as_json, f"success {percent(result.success)}, wrong object {percent(result.wrong_object)}, "
+                         f"{result.success.n} trials. Rows: {out}")
 
 
 @app.command()
@@ -173,7 +173,7 @@ def serve(
     from vla.serve import PolicyServer
 
     server = PolicyServer(Policy.load(policy, device), host, port, api_key=key)
-    server.serve_forever(lambda: _tell({"url": server.url, "port": server.port, "policy": str(policy)}, as_json,
+    server.serve_forever(lambda: tell({"url": server.url, "port": server.port, "policy": str(policy)}, as_json,
                                        f"serving {policy} at {server.url}; Ctrl-C ends it"))
 
 
@@ -279,7 +279,7 @@ def look(
 
         trial = film(eyes, config, robot, rrd)
         found |= {"film": str(rrd), "success": trial.success, "steps": trial.steps}
-    _tell(found, as_json, f"{out}" + (f"; {rrd}, look at it with: rerun {rrd}" if rrd else ""))
+    tell(found, as_json, f"{out}" + (f"; {rrd}, look at it with: rerun {rrd}" if rrd else ""))
 
 
 @app.command()
@@ -393,6 +393,9 @@ def list_components(
             console.print(Padding(table(), (1, 0, 1, 2)))
 
 
+add_commands(app)
+
+
 def main() -> None:
     """The entry point: run a command; turn what went wrong into one readable block."""
     try:
@@ -415,10 +418,6 @@ def main() -> None:
 
 def _complain(message: str) -> None:
     Console(stderr=True).print(Panel(Text(message), title="error", title_align="left", border_style="red", style="red"))
-
-
-def _tell(found: dict[str, Any], as_json: bool, sentence: str) -> None:
-    print(json.dumps(found) if as_json else sentence, flush=True)
 
 
 def _named(argument: str, example: str) -> tuple[str, str]:

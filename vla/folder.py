@@ -22,6 +22,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from heads import HEADS
 from robot_io import RobotSpec, UserError
 from robot_io.errors import misfits
 from vla.normalize import Normalizer
@@ -47,11 +48,12 @@ def save_policy(policy: Policy, folder: Path) -> None:
 
 
 def load_policy(folder: Path, overrides: Sequence[str] = ()) -> Policy:
-    """Rebuild the policy that was saved, or one that differs in its perception.
+    """Rebuild the policy that was saved, or one that differs in its perception, or in how its head samples.
 
     Args:
-        overrides: changes of `perception` alone, for example `perception.0.detector={kind: oracle}`. Front-ends that change are
-            made anew, with the weights they are published with, not those in the folder.
+        overrides: changes of `perception`, for example `perception.0.detector={kind: oracle}`. Front-ends that change are made
+            anew, with the weights they are published with, not those in the folder. And of those options of the head that
+            training does not depend on (`Head.sampling`), for example `head.steps=4`.
 
     Raises:
         UserError: the folder is not a policy, or not the one that was written; an override of anything else, or of a front-end that
@@ -61,7 +63,7 @@ def load_policy(folder: Path, overrides: Sequence[str] = ()) -> Policy:
     try:
         spec = RobotSpec.from_dict(json.loads((folder / "spec.json").read_text()))
         trained = Recipe.from_yaml(folder / "recipe.yaml")
-        recipe = seen_otherwise(trained, overrides)
+        recipe = opened_otherwise(trained, overrides)
         weights = load_file(folder / "model.safetensors")
     except FileNotFoundError as error:
         raise UserError(f"policy {folder}", f"'{Path(error.filename).name}' is missing", "a folder written by Policy.save",
@@ -78,12 +80,17 @@ def load_policy(folder: Path, overrides: Sequence[str] = ()) -> Policy:
     return policy.eval()
 
 
-def seen_otherwise(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """The same recipe with other perception."""
+def opened_otherwise(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The same recipe with other perception, or with a head that samples otherwise.
+
+    Raises:
+        UserError: an override of anything else.
+    """
+    free = sorted(HEADS.load(recipe.head.kind).sampling)
     for override in overrides:
-        if not override.startswith("perception"):
-            raise UserError(f"override '{override}'", "changes what was trained", "perception.… only",
-                            "train another policy, or override its perception alone")
+        if not override.startswith(("perception", *(f"head.{name}=" for name in free))):
+            raise UserError(f"override '{override}'", "changes what was trained",
+                            ", ".join(["perception.…", *(f"head.{name}" for name in free)]), "train another policy")
     return Recipe.from_dict(apply_overrides(recipe.to_dict(), overrides)) if overrides else recipe
 
 

@@ -188,7 +188,8 @@ class Policy(nn.Module):
         """Rebuild a saved policy: same weights, same statistics, and for the same seed the same samples.
 
         Args:
-            overrides: changes of its perception, for example `perception.0.ground_every=5` (see `vla.folder.load_policy`).
+            overrides: changes of its perception, for example `perception.0.ground_every=5`, or of how its head samples, for
+                example `head.steps=4` (see `vla.folder.load_policy`).
         """
         from vla.folder import load_policy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,8 @@ def test_equal_recipes_are_one_run_and_rows_pool_the_seeds(grid: Grid, tmp_path:
     assert set(success) == {"4", "6", "four"}
     assert all(row["n"] == 4 and row["seeds"] == [20000, 20001] and row["low"] < row["high"] for row in success.values())
     assert success["4"]["mean"] == success["four"]["mean"] and success["4"]["recipe"] == success["four"]["recipe"]
-    assert {row["metric"] for row in rows} == {"success", "wrong_object", "trainable_thousands", "train_memory_mb", "train_seconds",
-                                               "success_seed_0", "success_seed_1"}
+    assert {row["metric"] for row in rows} == {"success", "wrong_object", "jerk_permille", "latency_ms", "trainable_thousands",
+                                               "train_memory_mb", "train_seconds", "success_seed_0", "success_seed_1"}
 
 
 def test_what_is_done_is_not_done_again(grid: Grid, tmp_path: Path, demonstrations: Path):
@@ -54,4 +55,16 @@ def test_unknown_names_are_answered_with_the_nearest(grid: Grid, tmp_path: Path)
 @pytest.mark.parametrize("name", sorted(GRIDS))
 def test_every_grid_that_is_reported_resolves(name: str):
     grid = find_grid(name)
-    assert len({grid.resolve(cell, 0).hash for cell in grid.cells}) == len(grid.cells)
+    assert len({(grid.resolve(cell, 0).hash, cell.opened, cell.student) for cell in grid.cells}) == len(grid.cells)
+
+
+def test_cells_that_are_opened_otherwise_or_distilled_share_one_training(grid: Grid, tmp_path: Path, demonstrations: Path):
+    flow = ("head={kind: flow, steps: 3, expert: {width: 8, depth: 1, condition: 8}}",)
+    grid = replace(grid, seeds=(0,), cells=(
+        Cell({"steps": "3"}, flow), Cell({"steps": "1"}, flow, opened=("head.steps=1",)), Cell({"steps": "none"}, flow, student=()),
+    ))
+    as_trained, quick, student = run(grid, tmp_path / "runs", demonstrations=demonstrations)
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    assert as_trained.train_seconds == quick.train_seconds != student.train_seconds
+    assert len({outcome.result.setting.recipe for outcome in (as_trained, quick, student)}) == 3
+    assert len(list((tmp_path / "runs").glob("*/test*.jsonl"))) == 2

@@ -54,7 +54,8 @@ def without_torch(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", ["collect", "train", "evaluate", "serve", "demo", "list", "look", "ablate", "benchmark", "compare"])
+@pytest.mark.parametrize("command", ["collect", "train", "evaluate", "serve", "demo", "list", "look", "ablate", "benchmark", "compare",
+                                     "distill"])
 def test_help_teaches_by_example(command, vla):
     code, shown, _ = vla(command, "--help")
     assert code == 0 and f"vla {command}" in shown.split("Examples:")[1] and "--json" in shown

@@ -216,8 +216,18 @@ def test_a_saved_policy_may_be_opened_with_other_perception_but_nothing_else(dou
     plain = Policy.load(tmp_path / "policy", overrides=["perception=[]"])
     assert len(plain.front_ends) == 0
     assert not np.array_equal(plain.act([observe()], seed=0)[0].actions, doubter.act([observe()], seed=0)[0].actions)
-    with pytest.raises(UserError, match="changes what was trained"):
-        Policy.load(tmp_path / "policy", overrides=["horizon=2"])
+    for other in ("horizon=2", "head.bins=16"):
+        with pytest.raises(UserError, match=r"changes what was trained.*head\.temperature"):
+            Policy.load(tmp_path / "policy", overrides=[other])
     source = find(f"{tmp_path / 'policy'}#perception=[]")
     assert source.recipe == plain.recipe.hash != doubter.recipe.hash
     assert len(open_driver(source, ToyRobot()).front_ends) == 0
+
+
+def test_a_saved_policy_may_be_opened_with_a_head_that_samples_otherwise(policy: Policy, tmp_path: Path):
+    policy.save(tmp_path / "policy")
+    quick = open_driver(find(f"{tmp_path / 'policy'}#head.steps=1"), ToyRobot())
+    assert (quick.head.config.steps, policy.head.config.steps) == (1, 5)
+    for (name, ours), theirs in zip(policy.named_parameters(), quick.parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+    assert not np.array_equal(quick.act([observe()], seed=0)[0].actions, policy.act([observe()], seed=0)[0].actions)

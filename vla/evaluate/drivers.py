@@ -116,9 +116,9 @@ def _saved(folder: Path, overrides: list[str]) -> Source:
     digest = hashlib.sha256((folder / SEAL).read_bytes()).hexdigest()[:12]
     recipe = Recipe.from_yaml(folder / "recipe.yaml")
     if overrides:
-        from vla.folder import seen_otherwise  # brings torch
+        from vla.folder import opened_otherwise  # brings torch
 
-        recipe = seen_otherwise(recipe, overrides)
+        recipe = opened_otherwise(recipe, overrides)
     spec = RobotSpec.from_dict(json.loads((folder / "spec.json").read_text()))
     return Source("#".join([str(folder), *overrides]), "#".join([digest, *overrides]), recipe.hash, recipe.execute, spec,
                   recipe.robot, recipe.evaluation)

@@ -55,6 +55,11 @@ class EvaluationResult:
         return mean_of([float(np.mean(trial.infer_ms)) for trial in self.trials if trial.infer_ms])
 
     @property
+    def jerk_permille(self) -> Rate:
+        """How abruptly the trials' commanded motions change (see `episode.jerk`), in thousandths of the range per step³."""
+        return mean_of([1e3 * trial.jerk for trial in self.trials if trial.jerk is not None])
+
+    @property
     def infer_ms(self) -> np.ndarray:
         """Every prediction's time, milliseconds."""
         return np.array([ms for trial in self.trials for ms in trial.infer_ms])

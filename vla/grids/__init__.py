@@ -6,8 +6,10 @@ from robot_io import UserError
 from robot_io.errors import nearest
 from vla.ablate import Grid
 from vla.grids.backbones import backbones
+from vla.grids.heads import denoising, heads
+from vla.grids.lora import lora
 
-GRIDS = {grid.__name__: grid for grid in (backbones,)}
+GRIDS = {grid.__name__: grid for grid in (backbones, lora, heads, denoising)}
 
 
 def find_grid(name: str) -> Grid:

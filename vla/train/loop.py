@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from robot_io import UserError
+from robot_io import RobotSpec, UserError
 from vla.cache import weights_digest
 from vla.data import Demonstrations, Samples
+from vla.normalize import Normalizer
 from vla.policy import Policy
 from vla.recipe import Recipe
 from vla.seeds import mix
@@ -34,9 +36,15 @@ from vla.tuning import parts_table
 
 VALIDATION_FRAMES = 512
 
+Build = Callable[[Recipe, RobotSpec, Normalizer], Policy]
+"""Makes the policy that is trained, given the robot and the statistics of the data."""
 
-def train(recipe: Recipe, run_dir: str | Path, *, progress: bool = True) -> TrainResult:
+
+def train(recipe: Recipe, run_dir: str | Path, *, progress: bool = True, build: Build = Policy.build) -> TrainResult:
     """Train, or continue to train, and save the policy as `run_dir/policy`.
+
+    Args:
+        build: what to train, if not a new policy.
 
     Raises:
         UserError: bad data, a run folder of another recipe, damaged checkpoints. All before any compute is spent.
@@ -44,17 +52,17 @@ def train(recipe: Recipe, run_dir: str | Path, *, progress: bool = True) -> Trai
     run = Run(recipe, Path(run_dir))
     if not run.finished:
         with Display(progress) as display:
-            Trainer(recipe, run, display).fit()
+            Trainer(recipe, run, display, build).fit()
     return run.result()
 
 
 class Trainer:
     """One process' share of a run."""
 
-    def __init__(self, recipe: Recipe, run: Run, display: Display) -> None:
+    def __init__(self, recipe: Recipe, run: Run, display: Display, build: Build = Policy.build) -> None:
         self.recipe, self.run, self.display = recipe, run, display
         self.demonstrations = Demonstrations(recipe)
-        policy = Policy.build(recipe, self.demonstrations.spec, self.demonstrations.normalizer())
+        policy = build(recipe, self.demonstrations.spec, self.demonstrations.normalizer())
         if recipe.train.gradient_checkpointing:
             policy.plain_backbone.enable_checkpointing()
         self.caching = _may_cache(policy)

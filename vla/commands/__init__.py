@@ -1,0 +1,12 @@
+"""Commands with a file of their own. Each is as thin as those in `vla.cli`, and imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import typer
+
+from vla.commands.distill import distill
+
+
+def add_commands(app: typer.Typer) -> None:
+    for command in (distill,):
+        app.command()(command)

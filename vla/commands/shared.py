@@ -1,0 +1,15 @@
+"""What commands share: options, and how a result is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options by dotted path; values are YAML.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout and nothing else.")]
+
+
+def tell(found: dict[str, Any], as_json: bool, sentence: str) -> None:
+    print(json.dumps(found) if as_json else sentence, flush=True)
