@@ -59,8 +59,8 @@ class Continuation(OutputLayer, Protocol):
         """Teacher forcing: `[:, i]` are the logits of `ids[:, i]` given the prefix and `ids[:, :i]`. Differentiable."""
         ...
 
-    def generate(self, steps: int, choose: Choose) -> Int[Tensor, "b n"]:
-        """Decode `steps` tokens, each chosen from its logits and fed back."""
+    def generate(self, steps: int, choose: Choose, until: Callable[[], bool] | None = None) -> Int[Tensor, "b n"]:
+        """Decode `steps` tokens, each chosen from its logits and fed back; fewer, if after one of them `until` says so."""
         ...
 
     def repeat(self, n: int) -> Continuation:
@@ -109,13 +109,13 @@ class CausalContinuation(LanguageHead):
             hidden = torch.cat([self.last[:, None].to(after), after], 1)
         return self.logits(hidden)
 
-    def generate(self, steps: int, choose: Choose) -> Int[Tensor, "b n"]:
+    def generate(self, steps: int, choose: Choose, until: Callable[[], bool] | None = None) -> Int[Tensor, "b n"]:
         if self.cache is None:
             raise UserError("decoding", "gradient checkpointing is on, so the prefix was not cached", "evaluation mode",
                             "call policy.eval() before sampling")
         cache, embed = fork(self.cache), self.model.get_input_embeddings()
         ids = [choose(self.logits(self.last))]
-        while len(ids) < steps:
+        while len(ids) < steps and not (until and until()):
             hidden = run(self.model, embed(ids[-1])[:, None], self._mask(len(ids)), cache)
             ids.append(choose(self.logits(hidden[:, 0])))
         return torch.stack(ids, 1)

@@ -36,6 +36,14 @@ HEADS.add(
     provides=("chunk", "log-probability"),
 )
 HEADS.add(
+    "fast",
+    "heads.fast:Fast",
+    "a chunk as a few FAST tokens (cosine transform and byte-pair encoding), decoded one after the other by a small decoder",
+    paper="Pertsch et al., FAST (arXiv 2501.09747)",
+    needs=("readout",),
+    provides=("chunk",),
+)
+HEADS.add(
     "regression",
     "heads.regression:Regression",
     "the chunk regressed in one pass (L1, MSE or Huber), the gripper optionally a decision",

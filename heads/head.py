@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -71,6 +72,16 @@ class Head(nn.Module):
     def load_pretrained(self) -> None:
         """Start from the published weights that the configuration names, if it does. Called once, when a new policy is made; a
         saved policy brings its own."""
+
+    def study(self, demonstrated: Callable[[], tuple[Float[Tensor, "m t a"], Bool[Tensor, "m t"]]]) -> None:
+        """Learn from the demonstrated chunks (and which of their steps are valid) what is no weight, such as a tokenizer. Called
+        once, before training."""
+
+    def save_assets(self, folder: Path) -> None:
+        """Write what rebuilding needs besides weights into the new folder `folder`, which is yet to be made: small text files only."""
+
+    def load_assets(self, folder: Path) -> None:
+        """Read back what `save_assets` wrote. Called when a policy is loaded, whether or not there is such a folder."""
 
     def loss(self, context: Context, actions: Float[Tensor, "b t a"], valid: Bool[Tensor, "b t"]) -> Loss:
         """Imitation loss; steps where `valid` is False (past the end of the episode) do not count."""

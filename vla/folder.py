@@ -6,6 +6,7 @@
     model.safetensors   every weight but the adapters', named as if there were none
     adapter/            LoRA weights in peft's own format, if the recipe asks for them
     backbone/           what the backbone needs besides weights to be rebuilt (its configuration, its tokenizer), if anything
+    head/               the same of the head (the tokenizer of its actions)
     digests.json        SHA-256 of the files above
 
 Weights are matched by name and nothing is skipped: a missing, left-over or differently shaped tensor refuses to load.
@@ -33,7 +34,7 @@ from vla.sealed import check_seal, sealing
 from vla.tuning import is_adapter, plain_name, restore_quantized, tune, unwritten
 
 FRONT_ENDS = "front_ends."
-ASSETS = "backbone"
+ASSETS, HEAD_ASSETS = "backbone", "head"
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -43,6 +44,7 @@ def save_policy(policy: Policy, folder: Path) -> None:
         policy.normalizer.save(partial / "stats.safetensors")
         save_file({name: tensor.contiguous() for name, tensor in _plain_weights(policy).items()}, partial / "model.safetensors")
         policy.plain_backbone.save_assets(partial / ASSETS)
+        policy.head.save_assets(partial / HEAD_ASSETS)
         if policy.backbone is not policy.plain_backbone:
             policy.backbone.save_pretrained(partial / "adapter")
 
@@ -71,6 +73,7 @@ def load_policy(folder: Path, overrides: Sequence[str] = ()) -> Policy:
     assets = folder / ASSETS
     with unwritten() if recipe.tuning.quantize and not overrides else nullcontext():
         spec, front_ends, backbone, head = assemble(recipe, spec, assets if assets.is_dir() else None)
+    head.load_assets(folder / HEAD_ASSETS)
     if recipe.tuning.quantize:
         restore_quantized(backbone, weights, "backbone.")
     policy = Policy(recipe, spec, Normalizer.load(folder / "stats.safetensors"), front_ends, backbone, head)

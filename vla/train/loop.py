@@ -35,6 +35,7 @@ from vla.train.run import Run, TrainResult
 from vla.tuning import parts_table
 
 VALIDATION_FRAMES = 512
+STUDIED_CHUNKS = 50_000
 
 Build = Callable[[Recipe, RobotSpec, Normalizer], Policy]
 """Makes the policy that is trained, given the robot and the statistics of the data."""
@@ -63,6 +64,7 @@ class Trainer:
         self.recipe, self.run, self.display = recipe, run, display
         self.demonstrations = Demonstrations(recipe)
         policy = build(recipe, self.demonstrations.spec, self.demonstrations.normalizer())
+        policy.head.study(lambda: self._chunks(policy))
         if recipe.train.gradient_checkpointing:
             policy.plain_backbone.enable_checkpointing()
         self.caching = _may_cache(policy)
@@ -153,6 +155,13 @@ class Trainer:
                 total += steps * float(self.model(samples.batch, samples.actions, samples.valid, samples.percept).total)
                 count += steps
         return total / count
+
+    def _chunks(self, policy: Policy) -> tuple[Tensor, Tensor]:
+        """Demonstrated chunks as the head sees them, evenly spread over the training frames, and which of their steps are valid."""
+        frames = self.demonstrations.training
+        frames = frames[np.linspace(0, len(frames) - 1, min(len(frames), STUDIED_CHUNKS)).astype(int)]
+        actions, valid = self.demonstrations.windows(frames)
+        return policy.normalizer.action.normalize(torch.from_numpy(actions)), torch.from_numpy(valid)
 
     def _open_pictures(self) -> None:
         self.features = Features(self.policy, self.demonstrations, self.display.track) if self.caching else None
