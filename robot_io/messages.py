@@ -17,6 +17,7 @@ An observation is one flat dict. Pictures are `uint8 [H, W, 3]`; NAME is a camer
 | `seed`                               | int, with `reset`: what is drawn then follows from it | ours, optional        |
 | `prefix_actions`                     | `float [P, A]`: what the robot does meanwhile         | ours, optional        |
 | `delay`                              | int: how many of them are certain (`Underway`)        | ours, optional        |
+| `deadline_ms`                        | after so many ms in the queue it is not computed      | ours, optional        |
 | `request_id`                         | int or short text, echoed in the reply                | ours, optional        |
 
 The reply holds `actions float32 [T, A]` in the robot's units, openpi's `policy_timing` and `server_timing`, `time` at

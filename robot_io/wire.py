@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -47,8 +48,13 @@ def packb(value: Any, *, max_bytes: int = MAX_BYTES) -> bytes:
     return frame
 
 
-def unpackb(frame: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
-    """Decode one frame. A hostile one raises `WireError` and costs little more memory than its size."""
+def unpackb(frame: bytes, *, max_bytes: int = MAX_BYTES, decode: Callable[[dict[Any, Any]], Any] | None = None) -> Any:
+    """Decode one frame. A hostile one raises `WireError` and costs little more memory than its size.
+
+    Args:
+        decode: what to make of a map, for protocols that mark their arrays otherwise; see `read_array`.
+    """
+    decode = decode or _decode
     if len(frame) > max_bytes:
         raise WireError("frame", f"{len(frame)} bytes long", f"at most {max_bytes}", "send smaller pictures")
     items = 0
@@ -65,7 +71,7 @@ def unpackb(frame: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     try:
         return msgpack.unpackb(
             frame,
-            object_hook=lambda found: _decode(count(found)),
+            object_hook=lambda found: decode(count(found)),
             list_hook=count,
             ext_hook=_refuse_extension,
             max_array_len=MAX_ITEMS,
@@ -82,6 +88,26 @@ def unpackb(frame: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
         ) from None
 
 
+def read_array(data: Any, dtype: Any, shape: Any) -> np.ndarray:
+    """The array that a peer describes by its bytes, its dtype (`"<f4"`) and its shape (a list): a read-only view, once they agree."""
+    dtype = _dtype(dtype)
+    if not isinstance(data, bytes) or not _is_shape(shape):
+        raise WireError(
+            "array in the frame",
+            "has no bytes or no shape",
+            "b'data': bytes, b'shape': list of sizes",
+            "pack it with tobytes() and its shape",
+        )
+    if math.prod(shape) * dtype.itemsize != len(data):
+        raise WireError(
+            "array in the frame",
+            f"{len(data)} bytes of {dtype} for shape {tuple(shape)}",
+            f"{math.prod(shape) * dtype.itemsize} bytes",
+            "pack the array with its own shape",
+        )
+    return np.ndarray(buffer=data, dtype=dtype, shape=shape)
+
+
 def _encode(value: Any) -> Any:
     """msgpack's hook for what it does not know."""
     if isinstance(value, (np.ndarray, np.generic)) and not DTYPE.fullmatch(value.dtype.str):
@@ -96,22 +122,7 @@ def _encode(value: Any) -> Any:
 def _decode(found: dict[Any, Any]) -> Any:
     """msgpack's hook for every map: turn the two marked kinds back into NumPy."""
     if b"__ndarray__" in found:
-        data, shape, dtype = found.get(b"data"), found.get(b"shape"), _dtype(found.get(b"dtype"))
-        if not isinstance(data, bytes) or not _is_shape(shape):
-            raise WireError(
-                "array in the frame",
-                "has no bytes or no shape",
-                "b'data': bytes, b'shape': list of sizes",
-                "pack it with tobytes() and its shape",
-            )
-        if math.prod(shape) * dtype.itemsize != len(data):
-            raise WireError(
-                "array in the frame",
-                f"{len(data)} bytes of {dtype} for shape {tuple(shape)}",
-                f"{math.prod(shape) * dtype.itemsize} bytes",
-                "pack the array with its own shape",
-            )
-        return np.ndarray(buffer=data, dtype=dtype, shape=shape)
+        return read_array(found.get(b"data"), found.get(b"dtype"), found.get(b"shape"))
     if b"__npgeneric__" in found:
         data, dtype = found.get(b"data"), _dtype(found.get(b"dtype"))
         if not isinstance(data, (bool, int, float, str, bytes)):

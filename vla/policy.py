@@ -32,6 +32,7 @@ from perception import PERCEPTION
 from perception.percept import Batch, FrontEnd, Percept, perceive
 from robot_io import ActionChunk, Observation, RobotSpec, Underway, UserError
 from robot_io.errors import nearest
+from vla.draws import own_generators
 from vla.normalize import Normalizer
 from vla.recipe import Recipe
 from vla.seeds import mix
@@ -136,12 +137,13 @@ class Policy(nn.Module):
         hold = torch.stack([torch.from_numpy(self.spec.hold(state.cpu().numpy())) for state in batch.state]).to(chunks)
         return torch.where(percept.abstain[:, None, None, None], hold[:, None, None], chunks)
 
-    def act(self, observations: Sequence[Observation], n: int = 1, seed: int | None = None,
+    def act(self, observations: Sequence[Observation], n: int = 1, seed: int | Sequence[int] | None = None,
             memory: list[dict[str, Any]] | None = None, prefix: Underway | None = None) -> list[ActionChunk]:
         """n chunks for every observation, those of one observation side by side.
 
         Args:
-            seed: fixes the noise of this call; None continues the sequence that `reset` began.
+            seed: fixes the noise of this call; one for each observation makes each draw what it would have drawn alone; None
+                continues the sequence that `reset` began.
             memory: per observation what its episode's front-ends remember (see `Batch.memory`); None: nothing.
             prefix: for a single observation, what the chunk has to go on from, where the head can (`takes_prefix`).
 
@@ -162,6 +164,12 @@ class Policy(nn.Module):
 
     def infer(self, observation: Observation, prefix: Underway | None = None) -> ActionChunk:
         return self._own.infer(observation, prefix)
+
+    @staticmethod
+    def infer_together(sessions: Sequence[Session], observations: Sequence[Observation]) -> list[ActionChunk]:
+        """What each session of the same policy would infer from its observation, computed in one batch."""
+        return sessions[0].policy.act(observations, seed=[session.next_seed() for session in sessions],
+                                      memory=[session.memory for session in sessions])
 
     def reset(self, seed: int = 0) -> None:
         """Begin an episode: the noise of the calls that follow is a function of `seed` and their number."""
@@ -235,7 +243,11 @@ class Policy(nn.Module):
             self.train(training)
 
     @contextmanager
-    def _seeded(self, seed: int) -> Iterator[None]:
+    def _seeded(self, seed: int | Sequence[int]) -> Iterator[None]:
+        if not isinstance(seed, int):
+            with own_generators(seed, self.device):
+                yield
+            return
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             yield
@@ -249,7 +261,7 @@ class Session:
         self.reset()
 
     def reset(self, seed: int = 0) -> None:
-        self._seed, self._calls, self._memory = seed, 0, {}
+        self._seed, self._calls, self.memory = seed, 0, {}
 
     def next_seed(self) -> int:
         self._calls += 1
@@ -261,7 +273,7 @@ class Session:
 
     def infer(self, observation: Observation, prefix: Underway | None = None) -> ActionChunk:
         """The next chunk; going on from `prefix`, if the head can."""
-        return self.policy.act([observation], seed=self.next_seed(), memory=[self._memory], prefix=prefix)[0]
+        return self.policy.act([observation], seed=self.next_seed(), memory=[self.memory], prefix=prefix)[0]
 
 
 def assemble(recipe: Recipe, spec: RobotSpec, assets: Path | None = None) -> tuple[RobotSpec, list[FrontEnd], Backbone, Head]:

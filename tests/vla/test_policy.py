@@ -199,9 +199,9 @@ def test_every_session_has_an_episode_of_its_own(doubter: Policy):
     first = one.infer(observe())
     one.infer(observe())
     assert np.array_equal(other.infer(observe()).actions, first.actions)
-    assert (one._memory["looks"], other._memory["looks"]) == (2, 1)
+    assert (one.memory["looks"], other.memory["looks"]) == (2, 1)
     one.reset()
-    assert one._memory == {}
+    assert one.memory == {}
 
 
 def test_abstaining_is_refused_on_a_robot_that_cannot_be_told_to_hold_still(doubter: Policy):

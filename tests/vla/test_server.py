@@ -26,7 +26,7 @@ from robot_io.messages import encode_observation
 from robot_io.wire import packb, unpackb
 from vla.data import Demonstrations
 from vla.policy import Policy
-from vla.serve import PolicyServer, check_port
+from vla.serve import Limits, PolicyServer, check_port
 
 TESTS = Path(__file__).parents[1]
 
@@ -38,7 +38,7 @@ def policy() -> ScriptedPolicy:
 
 @pytest.fixture
 def server(policy: ScriptedPolicy) -> Iterator[PolicyServer]:
-    with PolicyServer(policy, port=0, max_bytes=2**18) as running:
+    with PolicyServer(policy, port=0, limits=Limits(max_bytes=2**18)) as running:
         yield running
         policy.go.set()
 

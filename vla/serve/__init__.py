@@ -1,6 +1,7 @@
-"""Serving a policy to robots on other machines."""
+"""Serving policies to robots on other machines."""
 
+from vla.serve.limits import Limits
 from vla.serve.listen import check_port
 from vla.serve.server import PolicyServer
 
-__all__ = ["PolicyServer", "check_port"]
+__all__ = ["Limits", "PolicyServer", "check_port"]

@@ -1,4 +1,4 @@
-"""Where a server may listen: on loopback freely, beyond it only with a key, and never on a port that is taken.
+"""Where a server may listen and whom it lets in: on loopback anybody, beyond it only who has the key; and TLS.
 
 Nothing heavy is imported, so the command line asks `check_port` before it loads a policy.
 """
@@ -6,8 +6,12 @@ Nothing heavy is imported, so the command line asks `check_port` before it loads
 from __future__ import annotations
 
 import errno
+import hmac
 import ipaddress
 import socket
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
 
 from robot_io.errors import UserError
 
@@ -25,6 +29,26 @@ def require_key_beyond_loopback(host: str, api_key: str | None) -> None:
             "a key, or the host 127.0.0.1",
             "set an API key on both sides, or tunnel to loopback with ssh -L",
         )
+
+
+def key_fits(sent: Sequence[str], api_key: str | None) -> bool:
+    """Whether these `Authorization` headers are the one that `api_key` asks for; compared in constant time."""
+    if api_key is None:
+        return True
+    expected = f"Api-Key {api_key}"
+    return len(sent) == 1 and hmac.compare_digest(sent[0].encode(errors="surrogateescape"), expected.encode())
+
+
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """For a server with this certificate chain and private key (PEM files); TLS 1.2 at least."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise UserError(f"TLS certificate '{certificate}' with key '{key}'", f"cannot be used ({error})",
+                        "a PEM certificate chain and its unencrypted private key", "check both files") from None
+    return context
 
 
 def check_port(host: str, port: int) -> None:

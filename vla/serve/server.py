@@ -1,134 +1,117 @@
-"""A policy on a socket: openpi's websocket protocol, so robots and simulators that speak it connect unchanged.
+"""Policies on a socket. Robots and simulators that speak openpi's, vla-eval's, OpenVLA's or GR00T's protocol connect unchanged.
 
-On connecting, the server speaks first and says what it serves: the robot spec and its hash, horizon and execute, the
-policy's name and recipe. Then each binary frame with an observation is answered by one with actions; an error is a
-short text frame, after which the connection goes on. The keys are listed in `robot_io.messages`. `GET /healthz` on the
-same port answers `OK`.
+On one port: openpi's websocket protocol (`/`, or `/policies/NAME` where several are served), vla-eval's (`/vla-eval`,
+`/vla-eval/NAME`), and plain `GET /healthz` (it lives), `/readyz` (it accepts robots), `/policies`, `/metrics` (Prometheus). OpenVLA's
+REST interface and GR00T's ZMQ socket have ports of their own (`vla.serve.adapters`).
 
-Inference runs in one worker thread, away from the event loop: while the policy thinks, pings, health checks and other
-robots are still answered. All connections share one policy; each has a session of its own (its seed, what trackers follow).
+Inference runs in one worker thread, away from the event loop (`vla.serve.batcher`): while a policy thinks, pings, health checks and other
+robots are still answered. When it is told to stop, the server takes no new client, answers what it has been asked, and hangs up.
 
-Security: frames are data, never code; loopback by default, and beyond it only with an API key; web pages are turned
-away (browsers send `Origin`, robots do not); message size is bounded; a peer sees one-line errors, the log the
-traceback.
+Security: frames are data, never code; loopback by default, and beyond it only with an API key; TLS if given a certificate; web pages
+are turned away (browsers send `Origin`, robots do not); sizes, connections, queue and pace are bounded (`vla.serve.limits`); a peer
+sees one-line errors, the log the traceback.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
+import json
 import logging
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, suppress
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from robot_io.errors import UserError
-from robot_io.messages import decode_observation, encode_chunk
-from robot_io.robot import Driver
-from robot_io.specs import RobotSpec
-from robot_io.types import ActionChunk, Observation
-from robot_io.wire import MAX_BYTES, WireError, packb, unpackb
-from vla.serve.listen import listen, require_key_beyond_loopback
+from robot_io.errors import UserError, nearest
+from vla.serve import openpi
+from vla.serve.adapters import vla_eval
+from vla.serve.adapters.adapter import Adapter
+from vla.serve.limits import Limits
+from vla.serve.listen import key_fits, listen, require_key_beyond_loopback, tls_context
+from vla.serve.service import Seat, ServedPolicy, Service
 
 LOG = logging.getLogger("vla.serve")
-LONGEST_ERROR = 1000
-LONGEST_REQUEST_ID = 128
 CLOSE_SECONDS = 2.0
-
-Result = TypeVar("Result")
-
-
-class ServedRecipe(Protocol):
-    """What the first message says about how a policy was made."""
-
-    name: str
-    hash: str
-    horizon: int
-    execute: int
-
-
-class ServedPolicy(Protocol):
-    """What can be served: a `vla.Policy`, or anything that knows its robot and its chunk lengths and opens drivers."""
-
-    spec: RobotSpec
-    recipe: ServedRecipe
-
-    def session(self) -> Driver:
-        """A driver for one connection."""
-        ...
+PROTOCOLS = {"policies": openpi.converse, "vla-eval": vla_eval.converse}
+"""What is spoken under `/NAME` and `/NAME/POLICY`; under `/` it is openpi's."""
 
 
 class PolicyServer:
-    """Serve one policy: `serve_forever()` for a program, `with PolicyServer(…) as server:` for tests and notebooks.
+    """Serve policies: `serve_forever()` for a program, `with PolicyServer(…) as server:` for tests and notebooks.
 
     Attributes:
         url: where clients connect; known once the server runs, if the port was 0.
-        metadata: the first message.
+        service: the policies; `service.reload(name, policy)` exchanges one without dropping a connection.
     """
 
     def __init__(
         self,
-        policy: ServedPolicy,
+        policies: ServedPolicy | Mapping[str, ServedPolicy],
         host: str = "127.0.0.1",
         port: int = 8000,
         *,
         api_key: str | None = None,
-        max_bytes: int = MAX_BYTES,
+        tls: tuple[Path, Path] | None = None,
+        limits: Limits | None = None,
+        adapters: Sequence[Adapter] = (),
         ping_interval: float | None = 20.0,
         ping_timeout: float | None = 120.0,
     ) -> None:
         """Prepare; nothing listens yet.
 
         Args:
+            policies: one, or several by name, the first of which is for clients that name none.
             host, port: where to listen; port 0 picks a free one.
             api_key: clients must send `Authorization: Api-Key KEY`. Required beyond loopback.
-            max_bytes: the largest message accepted.
+            tls: files of a certificate chain and of its private key (PEM); clients then connect to `wss://`.
+            adapters: further protocols, on ports of their own.
             ping_interval, ping_timeout: seconds; a peer that answers no ping for so long is disconnected (a simulator
                 that boots may hold its interpreter for a minute). None: never.
 
         Raises:
-            UserError: a host beyond loopback without a key, or a policy that reads a simulator's ground truth.
+            UserError: a host beyond loopback without a key, a policy that reads a simulator's ground truth, a bad certificate.
         """
         require_key_beyond_loopback(host, api_key)
-        if getattr(policy, "oracle", False):
-            raise UserError("policy", "its perception is an oracle that reads a simulator's ground truth",
-                            "perception that a robot has", "use a detector: see `vla list perception`")
-        self.policy, self.host, self.port = policy, host, port
-        self._api_key, self._max_bytes = api_key or None, max_bytes
+        self.host, self.port, self.adapters = host, port, tuple(adapters)
+        self.limits, self._api_key = limits or Limits(), api_key or None
+        self._tls = None if tls is None else tls_context(*tls)
         self._pings = {"ping_interval": ping_interval, "ping_timeout": ping_timeout}
-        self.metadata = _metadata(policy)
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        self.service = Service(policies if isinstance(policies, Mapping) else {policies.recipe.name: policies}, self.limits)
+        self._clients = 0
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], None] = lambda: None
 
     @property
     def url(self) -> str:
-        return f"ws://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"{'ws' if self._tls is None else 'wss'}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def serve_forever(self, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until SIGINT or SIGTERM, then hang up, let the running inference end, and return."""
+        """Serve until SIGINT or SIGTERM; then answer what was asked, hang up, and return."""
         asyncio.run(self._run(listen(self.host, self.port), on_ready, handle_signals=True))
 
     def start(self) -> PolicyServer:
         """Serve from a background thread; returns once clients can connect."""
         listener = listen(self.host, self.port)
         ready: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._run(listener, lambda: ready.set_result(None), handle_signals=False)),
-            name="policy-server",
-            daemon=True,
-        )
+
+        def run() -> None:
+            try:
+                asyncio.run(self._run(listener, lambda: ready.set_result(None), handle_signals=False))
+            except BaseException as error:
+                if ready.done():
+                    raise
+                ready.set_exception(error)
+
+        self._thread = threading.Thread(target=run, name="policy-server", daemon=True)
         self._thread.start()
         ready.result(timeout=30)
         return self
@@ -153,119 +136,68 @@ class PolicyServer:
         if handle_signals:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stopping.set)
-        # Requests and replies alternate, so a peer has no reason to queue more than one frame of `max_bytes`.
-        async with serve(
-            self._on_connection,
-            sock=listener,
-            process_request=self._on_request,
-            origins=[None],
-            compression=None,
-            max_size=self._max_bytes,
-            max_queue=1,
-            close_timeout=CLOSE_SECONDS,
-            **self._pings,
-        ):
+        async with AsyncExitStack() as stack:
+            self.service.start()
+            stack.callback(self.service.close)
+            # Requests and replies alternate, so a peer has no reason to queue more than one frame of `max_bytes`.
+            server = await stack.enter_async_context(serve(
+                self._on_connection, sock=listener, ssl=self._tls, process_request=self._on_request, origins=[None],
+                compression=None, max_size=self.limits.max_bytes, max_queue=1, close_timeout=CLOSE_SECONDS, **self._pings))
+            for adapter in self.adapters:
+                await stack.enter_async_context(adapter.serving(self.service, self.host, self._api_key, self._tls))
             on_ready()
             await stopping.wait()
             for number in (signal.SIGINT, signal.SIGTERM) if handle_signals else ():
                 loop.remove_signal_handler(number)  # a second Ctrl-C does not wait
+            server.close(close_connections=False)
+            await self.service.silence()
+            await asyncio.gather(*(connection.close(1001, "the server stops") for connection in server.connections))
         self._stop = lambda: None
 
     def _on_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer health checks, turn away a wrong key; None goes on to the websocket handshake."""
-        if request.path == "/healthz":
+        """Answer plain GETs, turn away a wrong key or an unknown path; None goes on to the websocket handshake."""
+        path, service = request.path.partition("?")[0], self.service
+        if path == "/healthz":
             return connection.respond(HTTPStatus.OK, "OK\n")
-        if self._api_key is not None:
-            sent = request.headers.get_all("Authorization")
-            expected = f"Api-Key {self._api_key}"
-            if len(sent) != 1 or not hmac.compare_digest(sent[0].encode(errors="surrogateescape"), expected.encode()):
-                return connection.respond(HTTPStatus.UNAUTHORIZED, "missing or wrong API key\n")
+        if path in ("/readyz", "/health"):  # the second is vla-eval's word for it
+            if service.draining:
+                return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "stopping\n")
+            return _json(connection, {"status": "ok"})
+        if not key_fits(request.headers.get_all("Authorization"), self._api_key):
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "missing or wrong API key\n")
+        if path == "/policies":
+            return _json(connection, {name: {"recipe": p.recipe.name, "recipe_hash": p.recipe.hash, "spec_hash": p.spec.hash}
+                                      for name, p in service.policies.items()})
+        if path == "/metrics":
+            return connection.respond(HTTPStatus.OK, service.metrics.expose(list(service.policies)).decode())
+        if self._clients >= self.limits.max_connections:
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, f"{self._clients} clients are connected, and no more may be\n")
+        try:
+            self._place(path)
+        except UserError as error:
+            return connection.respond(HTTPStatus.NOT_FOUND, f"{error}\n")
         return None
+
+    def _place(self, path: str) -> tuple[Callable[..., Any], Seat]:
+        """The protocol and the seat that a path leads to."""
+        protocol, _, name = path.strip("/").partition("/")
+        if protocol and protocol not in PROTOCOLS:
+            raise UserError(f"path '{path}'", "nothing is there", "/, /policies/NAME or /vla-eval", nearest(protocol, PROTOCOLS))
+        return PROTOCOLS[protocol or "policies"], self.service.seat(name or None)
 
     async def _on_connection(self, connection: ServerConnection) -> None:
         """Talk to one client until it leaves."""
-        with suppress(ConnectionClosed):
-            await connection.send(packb(self.metadata))
-            timing: dict[str, float] = {}
-            session = self.policy.session()
-            async for frame in connection:
-                received = time.perf_counter()
-                await connection.send(await self._answer(session, frame, timing))
-                timing = {"prev_total_ms": _milliseconds_since(received)}
-
-    async def _answer(self, session: Driver, frame: bytes | str, timing: dict[str, float]) -> bytes | str:
-        """The frame that answers `frame`: bytes, or text if something is wrong."""
-        try:
-            return packb(await self._reply(session, _read(frame, self._max_bytes), timing))
-        except UserError as error:
-            return str(error)[:LONGEST_ERROR]
-        except Exception:
-            LOG.exception("the policy failed on an observation")
-            return "the policy failed on this observation; the server's log has the details"
-
-    async def _reply(self, session: Driver, message: dict[str, Any], timing: dict[str, float]) -> dict[str, Any]:
-        received = time.perf_counter()
-        reply = {"request_id": message["request_id"]} if "request_id" in message else {}
-        if message.get("reset") is True:
-            seed = _seed(message)
-            await self._in_worker(lambda: session.reset(seed))
-            if "observation/state" not in message:
-                return reply | {"reset": True}
-        observation = decode_observation(message, self.policy.spec.observation)
-        chunk, infer_ms = await self._in_worker(lambda: _infer(session, observation))
-        reply |= encode_chunk(chunk) | {"policy_timing": {"infer_ms": infer_ms}}
-        # What the server took also holds the time spent waiting for other robots' requests.
-        return reply | {"server_timing": {"infer_ms": _milliseconds_since(received), **timing}}
-
-    async def _in_worker(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        converse, seat = self._place(connection.request.path.partition("?")[0])
+        self._clients += 1
+        with suppress(ConnectionClosed), self.service.metrics.connections.track_inprogress():
+            try:
+                await converse(connection, seat)
+            finally:
+                self._clients -= 1
 
 
-def _infer(session: Driver, observation: Observation) -> tuple[ActionChunk, float]:
-    started = time.perf_counter()
-    return session.infer(observation), _milliseconds_since(started)
-
-
-def _read(frame: bytes | str, max_bytes: int) -> dict[str, Any]:
-    """The dict in a client's frame."""
-    message = unpackb(frame, max_bytes=max_bytes) if isinstance(frame, bytes) else frame
-    if not isinstance(message, dict):
-        raise WireError(
-            "frame",
-            f"holds a {type(message).__name__}",
-            "a dict, as binary msgpack",
-            "send an observation as openpi_client does",
-        )
-    request_id = message.get("request_id", 0)
-    if not isinstance(request_id, (int, str)) or len(str(request_id)) > LONGEST_REQUEST_ID:
-        raise WireError(
-            "'request_id'", f"a {type(request_id).__name__}", "an integer or a short text", "count the requests"
-        )
-    return message
-
-
-def _seed(message: dict[str, Any]) -> int:
-    seed = message.get("seed", 0)
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise WireError("'seed'", f"{seed!r:.60}", "an integer from 0 to 2^63 - 1", "send the number of the episode")
-    return seed
-
-
-def _metadata(policy: ServedPolicy) -> dict[str, Any]:
-    try:
-        server_version = version("swapvla")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        server_version = "unknown"
-    return {
-        "robot_spec": policy.spec.to_dict(),
-        "spec_hash": policy.spec.hash,
-        "policy": policy.recipe.name,
-        "recipe_hash": policy.recipe.hash,
-        "horizon": policy.recipe.horizon,
-        "execute": policy.recipe.execute,
-        "server_version": server_version,
-    }
-
-
-def _milliseconds_since(start: float) -> float:
-    return 1e3 * (time.perf_counter() - start)
+def _json(connection: ServerConnection, content: Any) -> Response:
+    response = connection.respond(HTTPStatus.OK, json.dumps(content) + "\n")
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = "application/json"
+    return response
