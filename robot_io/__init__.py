@@ -16,6 +16,33 @@ ROBOTS.add(
     needs=("swapvla[sim]",),
     provides=("rgb", "depth", "intrinsics", "extrinsics", "scripted expert"),
 )
+ROBOTS.add(
+    "ur",
+    "robot_io.robots.ur:UR",
+    "Universal Robots e-Series with a Robotiq gripper, the tabletop's contract; host `simulated` rehearses it in MuJoCo",
+    needs=("swapvla[ur]",),
+    provides=("rgb", "depth with a RealSense", "intrinsics", "extrinsics if calibrated"),
+)
+ROBOTS.add(
+    "lerobot",
+    "robot_io.robots.lerobot:LeRobotRobot",
+    "any robot of LeRobot's, built in or from a plugin package",
+    needs=("lerobot",),
+    provides=("rgb",),
+)
+ROBOTS.add(
+    "ros2",
+    "robot_io.robots.ros2:Ros2",
+    "whatever a ROS 2 joint trajectory controller drives, with its image topics",
+    needs=("a sourced ROS 2",),
+    provides=("rgb", "intrinsics"),
+)
+ROBOTS.add(
+    "replay",
+    "robot_io.robots.replay:Replay",
+    "a data set played back, which compares what it is sent with what was recorded",
+    provides=("rgb", "whatever was recorded"),
+)
 
 __all__ = [
     "ROBOTS",

@@ -1,9 +1,6 @@
 """The tabletop simulator as a `Simulator`: a UR5e with a Robotiq 2F-85, two RGB-D cameras, ten control steps a second.
 
-State, `float32 [16]`: tool position (m, base frame), the first two columns of its rotation matrix (Zhou et al., 2019), gripper
-opening (0 closed … 1 open), joint positions (rad). Actions, `float32 [7]`: `ee_delta` moves the commanded tool pose by
-`x y z` (m) and a rotation vector (rad), both in the base frame; `joint` names joint positions (rad). The last number
-is the gripper, 1 open … 0 closed. Nothing is drawn until `observe` is called.
+What its state and actions mean is in `robot_io.arm`; the base's frame is the world's. Nothing is drawn until `observe` is called.
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ import mujoco
 import numpy as np
 from pydantic import Field
 
+from robot_io.arm import arm_state
 from robot_io.errors import UserError
 from robot_io.registry import ComponentConfig
 from robot_io.robot import Outcome
@@ -130,9 +128,9 @@ class TabletopRobot:
     # What the robot measures ----------------------------------------------------------------------------------
 
     def state(self) -> np.ndarray:
-        """`float32 [16]`, as the header says."""
+        """`float32 [16]`, see `robot_io.arm`."""
         position, rotation = self.tool()
-        return np.concatenate([position, rotation[:, 0], rotation[:, 1], [self.opening()], self.joints()]).astype(np.float32)
+        return arm_state(position, rotation, self.opening(), self.joints())
 
     def tool(self) -> tuple[np.ndarray, np.ndarray]:
         """Measured position and rotation of the point between the fingertips."""
