@@ -60,4 +60,21 @@ PERCEPTION.add(
     provides=("regions", "abstain"),
 )
 
+PERCEPTION.add(
+    "vggt_dino",
+    "perception.vggt_dino:VggtDino",
+    "feature maps of what is where (DINOv2) and of how it fits together in space (VGGT), from pictures alone; for a `fuser`",
+    paper="VO-DP (arXiv 2510.15530); VGGT (arXiv 2503.11651); DINOv2 (arXiv 2304.07193)",
+    needs=("rgb",),
+    provides=("maps", "depth, if asked for"),
+)
+PERCEPTION.add(
+    "fuser",
+    "perception.fuser:Fuser",
+    "geometric cells ask semantic ones, and a few tokens are left of them; trained with the policy",
+    paper="VO-DP (arXiv 2510.15530)",
+    needs=("maps of a `vggt_dino`",),
+    provides=("tokens",),
+)
+
 __all__ = ["PERCEPTION"]

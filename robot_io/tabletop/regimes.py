@@ -35,6 +35,7 @@ REGIMES: dict[str, Options] = {
     "background backdrop": TRAINING | {"background": "backdrop"},
     "background lighting": TRAINING | {"background": "lighting"},
     "background all": TRAINING | {"background": "all"},
+    "camera": TRAINING | {"camera_shift": 0.04},
     "held-out pair": _task(pairs="held_out"),
     "unseen clutter": _task(pairs="held_out", clutter="unseen", distractors=5),
     "relational": _task(relation=True, distractors=2),

@@ -26,6 +26,7 @@ from robot_io.tabletop.objects import half_height
 from robot_io.tabletop.randomize import measure_linkage, randomize
 from robot_io.tabletop.spec import RATE_HZ, make_spec
 from robot_io.tabletop.tasks import Task
+from robot_io.tabletop.viewpoint import Viewpoint
 from robot_io.types import Observation
 
 LEASH, TURN_LEASH = 0.045, 0.3  # how far the commanded pose may run ahead of the measured one, m and rad
@@ -46,6 +47,7 @@ class TabletopRobot:
             background: what of the surroundings is drawn from the seed: nothing, the table's texture and colour, the backdrop (floor
                 and wall behind a smaller table), the lighting, or all three (see backgrounds.py).
             background_split: from which textures, colours and lamps; `test` shares none with `train`.
+            camera_shift: metres by which, at most, the front camera stands elsewhere along each axis (see viewpoint.py), drawn from the seed.
             max_steps: control steps before an episode ends; None means 100 for pick and 160 for place.
             oracle: put the true masks into observations, for perception that is an upper bound (`CameraFrame.labels`).
         """
@@ -57,6 +59,7 @@ class TabletopRobot:
         vary_look: bool = False
         background: backgrounds.Kind = "plain"
         background_split: backgrounds.Split = "test"
+        camera_shift: float = Field(0.0, ge=0, le=0.2)
         max_steps: int | None = Field(None, ge=1)
         oracle: bool = False
 
@@ -72,7 +75,7 @@ class TabletopRobot:
         self.model = scene.build(1 + task.distractors, task.n_bowls, self.config.image_size, unseen=unseen,
                                  blanks=slots.blanks_for(task.shapes, unseen), background=self.config.background)
         self.data = mujoco.MjData(self.model)
-        self.kinematics = Kinematics()
+        self.kinematics, self._viewpoint = Kinematics(), Viewpoint(self.model)
         self.layout: Layout | None = None
         self._cameras: Cameras | None = None
         self._outcome = Outcome(False, False, False, 0)
@@ -260,7 +263,9 @@ class TabletopRobot:
             backgrounds.vary_look(self.model, rng)
         if self.config.background != "plain":
             backgrounds.draw(self.model, self.config.background, self.config.background_split, rng)
-            self._settle_poses()
+        if self.config.camera_shift:
+            self._viewpoint.draw(self.model, self.config.camera_shift, rng)
+        self._settle_poses()
 
     def _settle_poses(self) -> None:
         """A step, or a change of the model, leaves poses in the world as they were before it."""
