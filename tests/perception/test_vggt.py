@@ -49,10 +49,11 @@ def test_shapes_at_the_published_size(full_size: Vggt):
     with torch.device("meta"):
         pictures = fitted(torch.rand(2, 1, 3, 240, 320), 320, 14)
         assert pictures.shape[-2:] == (238, 322)
-        semantic, geometric = full_size.tokens(pictures)
-        depth, confidence = full_size(torch.rand(1, 2, 3, 238, 322))
-    assert semantic.shape == (2, 1, 17 * 23, 1024) and geometric.shape == (2, 1, 17 * 23, 2048)
-    assert depth.shape == confidence.shape == (1, 2, 238, 322)
+        semantic, layers = full_size.aggregator(pictures, full_size.sizes.depth_layers)
+        depth, confidence = full_size.depth_of(layers, (238, 322))
+    assert semantic.shape == (2, 1, 17 * 23, 1024)
+    assert [layer.shape for layer in layers] == 4 * [(2, 1, 5 + 17 * 23, 2048)]
+    assert depth.shape == confidence.shape == (2, 1, 238, 322)
 
 
 @pytest.mark.parametrize("size", [(56, 56), (42, 84)])
