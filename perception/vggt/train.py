@@ -109,7 +109,8 @@ def train(part: str, folder: Path, out: Path, steps: int, batch: int, peak: floa
         for name, value in lost.items():
             running[name] = 0.97 * running.get(name, value.item()) + 0.03 * value.item()
         if (step + 1) % every == 0 or step + 1 == steps:
-            row = {"part": part, "step": step + 1, "cpu_seconds": round(time.process_time() - began), "loss": {k: round(v, 4) for k, v in running.items()}}
+            losses = {name: round(value, 4) for name, value in running.items()}
+            row = {"part": part, "step": step + 1, "cpu_seconds": round(time.process_time() - began), "loss": losses}
             with out.with_suffix(".jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
             console.print_json(json.dumps(row), indent=None)

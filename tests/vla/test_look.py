@@ -14,6 +14,7 @@ from perception import PERCEPTION
 from robot_io import UserError
 from vla.cli import main
 from vla.look import Stage, from_data, look, open_eyes
+from vla.look.components import components
 from vla.look.sheet import collect, draw_sheet
 
 CHAIN = "perception=[{kind: 'toy_grounding:Dots'}, {kind: masking, fill: mean}, {kind: 'toy_grounding:Says'}]"
@@ -104,3 +105,17 @@ def test_a_film_is_read_back_by_rerun(vla, tmp_path):
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for entity in ("/world/front/rgb", "/world/front/regions", "/seen/wrist", "/state/x", "/action/y", "/said"):
         assert entity in shown
+
+
+def test_feature_maps_are_drawn_and_hidden_pictures_are_said(tmp_path):
+    import torch
+
+    batch, percept = scene((0.45, 0.05))
+    shape = (len(batch), len(batch.cameras), 5, 6, 6)
+    maps = torch.randn(shape) + torch.arange(6.0) * torch.tensor([3.0, 0, 0, 0, 0])[:, None, None]
+    seen = [Stage("cameras", percept.replace(regions=None)), Stage("maker", percept.replace(regions=None, images=None, maps={"what": maps}))]
+    panels, lines = collect(seen, batch)
+    assert [panel.title for panel in panels] == ["cameras", "maker: what"] and "sees none of the pictures" in lines[-1]
+    draw_sheet(seen, batch, "maps", tmp_path / "sheet.svg")
+    red = components(maps[0])[0, 0]
+    assert red.shape == (6, 6) and abs(np.corrcoef(red.mean(0), np.arange(6))[0, 1]) > 0.95

@@ -89,8 +89,9 @@ class Recorder:
             self._camera(name, observation, depth.get(name))
             if percept.regions is not None:
                 self.recording.log(f"world/{name}/regions", rerun.SegmentationImage(_classes(percept, view)))
-            seen = percept.images[0, view].permute(1, 2, 0).clamp(0, 1) * 255
-            self.recording.log(f"seen/{name}", rerun.Image(seen.round().byte().cpu().numpy()))
+            if percept.images is not None:
+                seen = percept.images[0, view].permute(1, 2, 0).clamp(0, 1) * 255
+                self.recording.log(f"seen/{name}", rerun.Image(seen.round().byte().cpu().numpy()))
         self._objects(percept)
         for group, names, values in (("state", self.spec.observation.state, observation.state),
                                      ("action", self.spec.action.names, action)):

@@ -1,6 +1,6 @@
 """One sheet of pictures: a column per thing that perception found, a row per view, and what it said in words below.
 
-What a stage adds is found by comparing its percept with the one before: pictures it changed, regions, depth, tokens,
+What a stage adds is found by comparing its percept with the one before: pictures it changed, regions, depth, feature maps, tokens,
 text, and its `evidence`. Evidence is drawn by what it is: `[B, V, H, W]` booleans are masks and numbers are heat
 maps, `[B, V, 3, H, W]` are pictures, detections (or boxes, per observation and view) are boxes, short lists are text.
 Observation 0 of the batch is drawn.
@@ -28,6 +28,7 @@ from perception.percept import Batch, Percept
 from perception.regions import Regions
 from perception.stages import Detections
 from robot_io.files import replacing
+from vla.look.components import components
 
 if TYPE_CHECKING:
     from vla.look import Stage
@@ -84,9 +85,13 @@ def collect(stages: Sequence[Stage], batch: Batch) -> tuple[list[Panel], list[st
         more, said = changes(stage.kind, before.percept, stage.percept, camera)
         panels += more
         lines += said
-        if stage.percept.images is not before.percept.images and stage.percept.images is not final.images:
+        changed = stage.percept.images is not before.percept.images and stage.percept.images is not final.images
+        if changed and stage.percept.images is not None:
             panels.append(_pictures(f"{stage.kind}: picture", stage.percept))
-    panels.append(_pictures("what the policy sees", final))
+    if final.images is None:
+        lines.append("the policy sees none of the pictures, only what was made of them")
+    else:
+        panels.append(_pictures("what the policy sees", final))
     if final.abstain is not None:
         lines.append("the policy " + ("HOLDS STILL: what was asked for is not there" if final.abstain[0] else "acts"))
     return panels, lines
@@ -114,6 +119,10 @@ def changes(kind: str, before: Percept, after: Percept, camera: Float[Tensor, "v
         panels.append(Panel(f"{kind}: regions", lambda axes, view: regions(axes, camera[view], after.regions, view)))
         lines.append(f"{kind}: looked for " + ", ".join(
             f"{role} “{phrase}”" for role, phrase in zip(after.regions.roles, after.regions.phrases[0], strict=True) if phrase))
+    for name, maps in after.maps.items():
+        if maps is not before.maps.get(name) and maps.ndim == 5 and maps.shape[1] == len(camera):
+            drawn_map = components(maps[0])
+            panels.append(Panel(f"{kind}: {name}", lambda axes, view, shown=drawn_map: picture(axes, shown[view])))
     if after.tokens is not None and after.tokens is not before.tokens:
         real = int(after.token_mask[0].sum())
         lines.append(f"{kind}: {after.tokens.shape[1]} tokens of {after.tokens.shape[2]} numbers, {real} of them real")

@@ -1,0 +1,35 @@
+"""VO-DP (arXiv 2510.15530) on the tabletop: the policy sees, instead of pictures, tokens in which VGGT's geometry has asked DINOv2 what is where.
+
+`fused` has the small networks shipped here. With the published ones:
+
+    vla train fused 'perception=[{kind: vggt_dino, geometry: checkpoints/VGGT-1B, semantics: own, dim: 1024}, {kind: fuser, dim: 1024, heads: 8}]'
+
+`semantic_only` and `geometry_only` are the paper's ablations, one network off. The backbone's words and pretrained weights stay as they
+are in `raw`; its eye looks at nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vla.recipe import Recipe
+from vla.recipes.pick import raw
+
+FUSER: dict[str, Any] = {"kind": "fuser", "grid": 2}
+"""Two by two tokens a view: with one, as in the paper, where a thing is has to fit into the same numbers as what it is."""
+
+
+def fused() -> Recipe:
+    return _seeing("fused", {"kind": "vggt_dino"}, FUSER)
+
+
+def semantic_only() -> Recipe:
+    return _seeing("semantic_only", {"kind": "vggt_dino", "geometry": None}, FUSER | {"use": "semantic"})
+
+
+def geometry_only() -> Recipe:
+    return _seeing("geometry_only", {"kind": "vggt_dino", "semantics": None}, FUSER | {"use": "geometric"})
+
+
+def _seeing(name: str, *perception: dict[str, Any]) -> Recipe:
+    return Recipe.from_dict(raw().to_dict() | {"name": name, "perception": perception})
