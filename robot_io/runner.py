@@ -4,10 +4,10 @@
         report = Runner(robot, policy, execution="real_time", execute=policy.metadata["execute"]).run(seconds=60)
 
 At every control step it reads the robot, takes what the schedule (`robot_io.execution`) says, passes it through the safety layer
-(`robot_io.safety`) and sends it. The policy is asked on another thread; the loop never waits for it. Whenever there is nothing
-that may be done (no answer, a stale one, a frozen camera, a forbidden action, a human's pause) the robot holds; if that lasts longer
-than `Patience.silence` without a human wanting it, it stops and the run ends. Every action that was carried out can be logged with
-what the robot saw: a run is a demonstration, including a human's corrections.
+(`robot_io.safety`) and sends it. The policy is asked on another thread; the loop waits for it only while there is nothing else to do,
+and never past the next step. Whenever there is nothing that may be done (no answer, a stale one, a frozen camera, a forbidden action, a
+human's pause) the robot holds; if that lasts longer than `Patience.silence` without a human wanting it, it stops and the run ends. Every
+action that was carried out can be logged with what the robot saw: a run is a demonstration, including a human's corrections.
 """
 
 from __future__ import annotations
@@ -214,7 +214,13 @@ class Runner:
         if self._asking.idle and self.schedule.due():
             prefix = self.schedule.ask(self._delay.steps)
             self._asking.ask(observation, prefix, self.report.steps)
-        return self.schedule.action(), False
+        action = self.schedule.action()
+        if action is None:
+            # Half a period may still bring the answer, and then no step is lost.
+            self._asking.wait(0.5 * self._pace.period)
+            self._collect()
+            action = self.schedule.action()
+        return action, False
 
     def _send(self, observation: Observation | None, action: Float32[np.ndarray, " a"], held: bool) -> None:
         try:

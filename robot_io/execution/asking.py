@@ -35,6 +35,7 @@ class Asking:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._lock = threading.Lock()
+        self._answered = threading.Condition(self._lock)
         self._request = 0
         self._open: tuple[int, int, float] | None = None  # number, control step, when
         self._answer: Answer | None = None
@@ -65,6 +66,12 @@ class Asking:
                 self._open = None
             return answer
 
+    def wait(self, seconds: float) -> None:
+        """Until there is an answer, but no longer than that."""
+        with self._lock:
+            if self._open is not None and self._answer is None:
+                self._answered.wait(seconds)
+
     def forget(self) -> None:
         """The answer that is on its way is not wanted any more."""
         with self._lock:
@@ -81,3 +88,4 @@ class Asking:
             self._busy = False
             if self._open == request:
                 self._answer = Answer(step, time.monotonic() - since, chunk, error)
+                self._answered.notify_all()

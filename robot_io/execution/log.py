@@ -74,6 +74,13 @@ class Log:
         self.saved = self.frames
         return True
 
+    def finish(self) -> None:
+        """Nothing more is going to come: put the data set's statistics right."""
+        try:
+            self._recorder.finish()
+        except Exception as error:
+            self.problem = f"the statistics could not be written ({error}); the episodes are safe"
+
     def _write(self) -> None:
         written = True
         while (step := self._waiting.get()) is not None:

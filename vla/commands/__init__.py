@@ -5,8 +5,9 @@ from __future__ import annotations
 import typer
 
 from vla.commands.distill import distill
+from vla.commands.run import run
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (distill,):
+    for command in (distill, run):
         app.command()(command)
