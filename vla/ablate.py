@@ -137,7 +137,12 @@ def table(outcomes: Sequence[Outcome], command: str) -> list[Row]:
 
 
 def ablate(grid: Grid, root: Path | str, *, out: Path | str | None = None, command: str = "", **options: Any) -> list[Row]:
-    """`run` everything and save the rows to `out` (default `ROOT/NAME.json`)."""
-    rows = table(list(run(grid, root, **options)), command)
-    save_rows(out or Path(root) / f"{grid.name}.json", rows)
-    return rows
+    """`run` everything; after every cell the rows so far are in `out` (default `ROOT/NAME.json`) and the page in `ROOT/NAME.html`."""
+    from vla.ablation import write_page  # it is made of this module's outcomes
+
+    outcomes: list[Outcome] = []
+    for outcome in run(grid, root, **options):
+        outcomes.append(outcome)
+        save_rows(out or Path(root) / f"{grid.name}.json", table(outcomes, command))
+        write_page(grid, outcomes, Path(root) / f"{grid.name}.html", command=command)
+    return table(outcomes, command)

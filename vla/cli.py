@@ -205,7 +205,7 @@ def demo(
 
 @app.command()
 def ablate(
-    grid: Annotated[str, typer.Argument(help="What to compare: one of vla.grids, e.g. backbones.")],
+    grid: Annotated[str, typer.Argument(help="What to compare: one of vla.grids, e.g. backbones, or a YAML file.")],
     data: Annotated[Path | None, typer.Option(help="Demonstrations; what the recipe says if left out.")] = None,
     run: Annotated[Path, typer.Option(help="Folder of the runs, one per recipe; goes on where it stopped.")
                    ] = Path("runs/ablations"),
@@ -214,13 +214,15 @@ def ablate(
     workers: Annotated[int, typer.Option(min=1, help="Processes that evaluate. The result is the same.")] = 2,
     as_json: Json = False,
 ) -> None:
-    """Train and evaluate every cell of a grid on the same scenes, and print one table with 95 % intervals.
+    """Train and evaluate every cell of a grid on the same scenes: one table with 95 % intervals, one page (RUN/GRID.html).
 
     Examples:
 
     - `vla ablate backbones --data runs/demo/data`
 
     - `vla ablate backbones --data runs/demo/data --only "scratch, all of it"`
+
+    - `vla ablate grid.yaml --data data/pick` (factors × levels; the format stands in vla/grids/from_file.py)
     """
     from rich.markdown import Markdown
 

@@ -10,7 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
@@ -82,6 +82,21 @@ def _axes(x: str, y: str):
     axes.tick_params(colors=SOFT, labelsize=9)
     axes.grid(alpha=0.4, linewidth=0.5)
     return figure, axes
+
+
+def heat_map_svg(shares: Float[np.ndarray, "r c"], rows: Sequence[str], columns: Sequence[str]) -> str:
+    """Shares in [0, 1] as a table of shades with their per cents; NaN stays empty."""
+    figure = Figure(figsize=(2.6 + 1.3 * len(columns), 1.1 + 0.5 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, labelcolor=SOFT)
+    for (row, column), share in np.ndenumerate(shares):
+        if not np.isnan(share):
+            axes.text(column, row, f"{100 * share:.0f} %", ha="center", va="center", color="white" if share > 0.55 else INK)
+    return _svg(figure)
 
 
 def _svg(figure: Figure) -> str:

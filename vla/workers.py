@@ -86,7 +86,7 @@ def _start(setup: Callable, arguments: tuple) -> tuple[Connection, BaseProcess]:
 def _receive(pipe: Connection, worker: _Worker, noun: str) -> Any:
     try:
         value, error = pipe.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         worker.process.join()
         raise WorkerError(f"{noun} {worker.job}", f"its process died (exit code {worker.process.exitcode})") from None
     if isinstance(error, UserError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from robot_io import UserError
 from robot_io.errors import nearest
 from vla.ablate import Grid
 from vla.grids.backbones import backbones
+from vla.grids.from_file import read_grid
 from vla.grids.heads import denoising, heads
 from vla.grids.lora import lora
 
@@ -13,13 +16,15 @@ GRIDS = {grid.__name__: grid for grid in (backbones, lora, heads, denoising)}
 
 
 def find_grid(name: str) -> Grid:
-    """The grid of that name.
+    """The grid of that name, or the one in that YAML file.
 
     Raises:
         UserError: there is none; names the nearest.
     """
+    if Path(name).suffix in (".yaml", ".yml"):
+        return read_grid(name)
     if name not in GRIDS:
-        raise UserError(f"grid '{name}'", "not known", f"one of {', '.join(GRIDS)}", nearest(name, GRIDS))
+        raise UserError(f"grid '{name}'", "not known", f"one of {', '.join(GRIDS)}, or a YAML file", nearest(name, GRIDS))
     return GRIDS[name]()
 
 
