@@ -21,6 +21,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m vla.results --check
+	$(BIN)/python -m vla.claims --check
 
 notebooks: setup
 	$(BIN)/python notebooks/run.py --quick
