@@ -18,7 +18,7 @@ from perception.captioning.places import in_the_picture
 from perception.captioning.template import NOTHING
 from perception.grounder.augment import relight, retexture
 from perception.grounder.scenes import VIEWS, open_arrays
-from robot_io.household.catalogue import TRAINING
+from robot_io.household.catalogue import FURNITURE, ROOMS, THINGS, TRAINING
 from robot_io.household.describe import describe
 from robot_io.household.expert import Expert
 from robot_io.household.render import render
@@ -85,9 +85,8 @@ class Household:
         self.layouts, self.first_seed = layouts, first_seed
 
     def texts(self) -> Iterator[str]:
-        yield from (" ".join(part.strip("[]<>") for part in str(skill).split()) for skill in all_skills())
-        for number in range(400):
-            yield from self.draw(number, 8)[1]
+        yield from (*ROOMS, *FURNITURE, *THINGS)
+        yield "; near the nothing; hand: empty, open closed on off"
 
     def draw(self, number: int, size: int) -> Lesson:
         rng = np.random.default_rng((3, self.first_seed, number))

@@ -31,7 +31,7 @@ def field(x: float, y: float) -> str:
     return f"at the {level} {side or 'middle'}"
 
 
-def in_the_base_frame(position: Float[np.ndarray, 3], unit: str) -> str:
+def in_the_base_frame(position: Float[np.ndarray, " 3"], unit: str) -> str:
     """`483 mm away, 121 mm left`."""
     ahead, left = (round(float(value) * {"mm": 1000, "cm": 100}[unit]) for value in position[:2])
     return f"{ahead} {unit} away, {abs(left)} {unit} {'left' if left >= 0 else 'right'}"

@@ -37,7 +37,7 @@ class Thing:
 
     name: str
     mask: Bool[np.ndarray, "h w"]
-    position: Float[np.ndarray, 3] | None
+    position: Float[np.ndarray, " 3"] | None
 
 
 class Template:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from vla.commands.apm import apm
 from vla.commands.distill import distill
 from vla.commands.run import run
 
@@ -11,3 +12,4 @@ from vla.commands.run import run
 def add_commands(app: typer.Typer) -> None:
     for command in (distill, run):
         app.command()(command)
+    app.add_typer(apm, name="apm")
