@@ -52,6 +52,30 @@ PERCEPTION.add(
     provides=("text",),
 )
 PERCEPTION.add(
+    "point_cloud",
+    "perception.point_cloud:PointCloud",
+    "all views with depth as one coloured cloud of points in the robot's base frame: cropped, cleaned, farthest-point sampled",
+    paper="Ze et al., DP3 (arXiv 2403.03954); Lift3D (arXiv 2411.18623)",
+    needs=("depth", "intrinsics", "camera poses", "regions, if there are any"),
+    provides=("a cloud for lift3d or dp3",),
+)
+PERCEPTION.add(
+    "lift3d",
+    "perception.lift3d:Lift3D",
+    "the cloud as tokens through a pretrained 2D transformer, its positional embedding looked up on six virtual planes; trained",
+    paper="Jia et al., Lift3D (arXiv 2411.18623)",
+    needs=("point_cloud before it",),
+    provides=("tokens",),
+)
+PERCEPTION.add(
+    "dp3",
+    "perception.dp3:Dp3",
+    "the cloud as one token: an MLP of every point and the largest over all; trained",
+    paper="Ze et al., DP3 (arXiv 2403.03954)",
+    needs=("point_cloud before it",),
+    provides=("tokens",),
+)
+PERCEPTION.add(
     "object_centric",
     "perception.object_centric:ObjectCentric",
     "finds what the instruction is about in every view and carries it over time; abstains where it is absent",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -148,6 +149,14 @@ class FrontEnd(nn.Module):
     abstains: bool = False
     oracle: bool = False
     token_dim: int | None = None
+
+    def load_pretrained(self) -> None:
+        """Start from the published weights that the configuration names. Called once, when a new policy is made; a saved policy
+        brings those of a front-end that is trained with it."""
+
+    def save_assets(self, folder: Path) -> None:
+        """Write what rebuilding needs besides weights and recipe into the new folder `folder`: small text files only. A front-end
+        that writes any is given their folder as its constructor's `assets` when a policy is loaded."""
 
     def forward(self, observations: Batch, percept: Percept) -> Percept:
         raise NotImplementedError

@@ -32,7 +32,7 @@ def farthest_points(points: Float[Tensor, "b m 3"], valid: Bool[Tensor, "b m"],
 def nearest_neighbours(centres: Float[Tensor, "b n 3"], points: Float[Tensor, "b m 3"], valid: Bool[Tensor, "b m"],
                        count: int) -> Int[Tensor, "b n k"]:
     """Indices of the `count` nearest valid points to each centre, nearest first; invalid ones only where there are too few."""
-    distance = torch.cdist(centres, points).masked_fill(~valid[:, None], torch.inf)
+    distance = torch.cdist(centres, points, compute_mode="donot_use_mm_for_euclid_dist").masked_fill(~valid[:, None], torch.inf)
     return distance.topk(min(count, points.shape[1]), largest=False).indices
 
 

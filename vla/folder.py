@@ -3,10 +3,14 @@
     recipe.yaml         the resolved recipe
     spec.json           the robot it drives, as the policy sees it
     stats.safetensors   normalisation
-    model.safetensors   every weight but the adapters', named as if there were none
-    adapter/            LoRA weights in peft's own format, if the recipe asks for them
+    model.safetensors   every weight but those of the backbone's adapters, named as if there were none
+    adapter/            the backbone's LoRA weights in peft's own format, if the recipe asks for them
     backbone/           what the backbone needs besides weights to be rebuilt (its configuration, its tokenizer), if anything
+<<<<<<< HEAD
     head/               the same of the head (the tokenizer of its actions)
+=======
+    perception-0/       likewise of the first front-end, …
+>>>>>>> 47107c0 (Point clouds, Lift3D, DP3: front-ends, wip)
     digests.json        SHA-256 of the files above
 
 Weights are matched by name and nothing is skipped: a missing, left-over or differently shaped tensor refuses to load.
@@ -34,7 +38,7 @@ from vla.sealed import check_seal, sealing
 from vla.tuning import is_adapter, plain_name, restore_quantized, tune, unwritten
 
 FRONT_ENDS = "front_ends."
-ASSETS, HEAD_ASSETS = "backbone", "head"
+BACKBONE, HEAD = "backbone", "head"
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -43,8 +47,10 @@ def save_policy(policy: Policy, folder: Path) -> None:
         (partial / "spec.json").write_text(json.dumps(policy.spec.to_dict(), indent=1))
         policy.normalizer.save(partial / "stats.safetensors")
         save_file({name: tensor.contiguous() for name, tensor in _plain_weights(policy).items()}, partial / "model.safetensors")
-        policy.plain_backbone.save_assets(partial / ASSETS)
-        policy.head.save_assets(partial / HEAD_ASSETS)
+        policy.plain_backbone.save_assets(partial / BACKBONE)
+        policy.head.save_assets(partial / HEAD)
+        for number, front_end in enumerate(policy.front_ends):
+            front_end.save_assets(partial / f"perception-{number}")
         if policy.backbone is not policy.plain_backbone:
             policy.backbone.save_pretrained(partial / "adapter")
 
@@ -70,10 +76,11 @@ def load_policy(folder: Path, overrides: Sequence[str] = ()) -> Policy:
     except FileNotFoundError as error:
         raise UserError(f"policy {folder}", f"'{Path(error.filename).name}' is missing", "a folder written by Policy.save",
                         "give the folder of a policy, such as runs/NAME/policy") from None
-    assets = folder / ASSETS
+    parts = [BACKBONE, *(f"perception-{number}" for number in range(len(recipe.perception)))]
+    assets = {part: folder / part for part in parts if (folder / part).is_dir()}
     with unwritten() if recipe.tuning.quantize and not overrides else nullcontext():
-        spec, front_ends, backbone, head = assemble(recipe, spec, assets if assets.is_dir() else None)
-    head.load_assets(folder / HEAD_ASSETS)
+        spec, front_ends, backbone, head = assemble(recipe, spec, assets)
+    head.load_assets(folder / HEAD)
     if recipe.tuning.quantize:
         restore_quantized(backbone, weights, "backbone.")
     policy = Policy(recipe, spec, Normalizer.load(folder / "stats.safetensors"), front_ends, backbone, head)
@@ -117,7 +124,8 @@ def _plain_weights(policy: nn.Module) -> dict[str, Tensor]:
     seen: set[tuple] = set()
     for name, tensor in policy.state_dict().items():
         place = (tensor.data_ptr(), tensor.shape, tensor.stride())
-        if not is_adapter(name) and (tensor.numel() == 0 or place not in seen):
+        theirs = is_adapter(name) and name.startswith(BACKBONE)  # a front-end keeps its adapters among its other weights
+        if not theirs and (tensor.numel() == 0 or place not in seen):
             seen.add(place)
             weights[plain_name(name)] = tensor
     return weights

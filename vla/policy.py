@@ -10,7 +10,7 @@ loads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import takewhile
@@ -66,8 +66,8 @@ class Policy(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(recipe.train.seed)
             spec, front_ends, backbone, head = assemble(recipe, spec)
-            backbone.load_pretrained()
-            head.load_pretrained()
+            for part in (*front_ends, backbone, head):
+                part.load_pretrained()
             return cls(recipe, spec, normalizer, front_ends, tune(backbone, recipe.tuning), head)
 
     @property
@@ -276,17 +276,21 @@ class Session:
         return self.policy.act([observation], seed=self.next_seed(), memory=[self.memory], prefix=prefix)[0]
 
 
-def assemble(recipe: Recipe, spec: RobotSpec, assets: Path | None = None) -> tuple[RobotSpec, list[FrontEnd], Backbone, Head]:
+def assemble(recipe: Recipe, spec: RobotSpec, assets: Mapping[str, Path] | None = None) -> tuple[RobotSpec, list[FrontEnd], Backbone, Head]:
     """The narrowed specification and the components, with random weights.
 
     Args:
-        assets: what the backbone kept in a policy folder (`Backbone.save_assets`), for one that keeps any.
+        assets: folders of what the parts that keep any kept in a policy folder (`Backbone.save_assets`, `FrontEnd.save_assets`):
+            "backbone", and "perception-0" for the first front-end.
 
     Raises:
         UserError: parts that do not go together; before any of them is built.
     """
     require_pairing(recipe.backbone.kind, recipe.head.kind)
-    front_ends = [PERCEPTION.load(config.kind)(config) for config in recipe.perception]
+    def kept(part: str) -> dict[str, Path]:
+        return {"assets": assets[part]} if assets and part in assets else {}
+
+    front_ends = [PERCEPTION.load(config.kind)(config, **kept(f"perception-{i}")) for i, config in enumerate(recipe.perception)]
     spec = _narrow(recipe, spec, front_ends)
     if any(front_end.abstains for front_end in front_ends):
         spec.hold(np.zeros(len(spec.observation.state), np.float32))  # refuses a robot that cannot be told to hold still
@@ -299,7 +303,7 @@ def assemble(recipe: Recipe, spec: RobotSpec, assets: Path | None = None) -> tup
         views=len(spec.observation.cameras), image_size=(camera.height, camera.width),
         state_dim=len(_state_index(recipe, spec)),
         token_dim=max((f.token_dim for f in front_ends if f.token_dim is not None), default=None),
-    ), **({} if assets is None else {"assets": assets}))
+    ), **kept("backbone"))
     head = HEADS.load(recipe.head.kind)(recipe.head, Output(
         horizon=recipe.horizon, action_dim=spec.action.dim, context_dim=backbone.dim, queries=backbone.queries))
     return spec, front_ends, backbone, head

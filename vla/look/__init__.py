@@ -69,6 +69,8 @@ def open_eyes(source: str | Path, overrides: Sequence[str] = ()) -> Eyes:
         return _eyes(policy.recipe, tuple(policy.front_ends), policy.cameras, policy)
     recipe = load_recipe(source, list(overrides))
     front_ends = tuple(PERCEPTION.load(config.kind)(config).eval() for config in recipe.perception)
+    for front_end in front_ends:
+        front_end.load_pretrained()
     return _eyes(recipe, front_ends, recipe.data.cameras, None)
 
 

@@ -4,6 +4,7 @@
     world/CAMERA/regions    what grounding selected, one class per role
     seen/CAMERA             what the policy sees
     world/objects           where object tokens place things
+    world/cloud             the points of `point_cloud`
     state/NAME, action/NAME every number over time; `said`: captions, and holding still
 
 Two timelines: `time` on the robot's clock, and `step`. Needs the extra `look` (rerun-sdk).
@@ -92,6 +93,10 @@ class Recorder:
             if percept.images is not None:
                 seen = percept.images[0, view].permute(1, 2, 0).clamp(0, 1) * 255
                 self.recording.log(f"seen/{name}", rerun.Image(seen.round().byte().cpu().numpy()))
+        if "point_cloud/points" in percept.evidence:
+            cloud = percept.evidence["point_cloud/points"]
+            points, colors = (values[0][cloud.mask[0]].cpu().numpy() for values in (cloud.points, cloud.colors))
+            self.recording.log("world/cloud", rerun.Points3D(points, colors=colors, radii=0.002))
         self._objects(percept)
         for group, names, values in (("state", self.spec.observation.state, observation.state),
                                      ("action", self.spec.action.names, action)):

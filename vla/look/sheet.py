@@ -2,7 +2,7 @@
 
 What a stage adds is found by comparing its percept with the one before: pictures it changed, regions, depth, feature maps, tokens,
 text, and its `evidence`. Evidence is drawn by what it is: `[B, V, H, W]` booleans are masks and numbers are heat
-maps, `[B, V, 3, H, W]` are pictures, detections (or boxes, per observation and view) are boxes, short lists are text.
+maps, `[B, V, 3, H, W]` are pictures, detections (or boxes, per observation and view) are boxes, a cloud is dots, short lists are text.
 Observation 0 of the batch is drawn.
 """
 
@@ -25,9 +25,11 @@ from torch import Tensor
 
 from perception.geometric import SET1
 from perception.percept import Batch, Percept
+from perception.point_cloud import Cloud
 from perception.regions import Regions
 from perception.stages import Detections
 from robot_io.files import replacing
+from vla.look.cloud import draw_cloud, draw_planes
 from vla.look.components import components
 
 if TYPE_CHECKING:
@@ -134,6 +136,10 @@ def changes(kind: str, before: Percept, after: Percept, camera: Float[Tensor, "v
 def evidence_panel(name: str, value: Any, beside: dict[str, Any], camera: Tensor) -> Panel | None:
     """How to draw a piece of evidence, None if it is not a picture."""
     title, views = name.replace("/", ": "), len(camera)
+    if isinstance(value, Cloud):
+        return Panel(title, lambda axes, view: draw_cloud(axes, value, view))
+    if name == "lift3d/planes":
+        return Panel(title, lambda axes, view: draw_planes(axes, value, view, views))
     if isinstance(value, Tensor) and value.ndim >= 4 and value.shape[1] == views:
         if value.ndim == 4 and value.dtype == torch.bool:
             return Panel(title, lambda axes, view: overlay(axes, camera[view], value[0, view][None], [COLOURS[0]]))

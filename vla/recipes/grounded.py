@@ -20,24 +20,24 @@ HIDE: dict[str, Any] = {"kind": "masking", "fill": "constant", "color": (0.67, 0
 
 
 def grounded() -> Recipe:
-    return _seeing("grounded", FIND, HIDE, {"kind": "object_tokens"})
+    return seeing("grounded", FIND, HIDE, {"kind": "object_tokens"})
 
 
 def painted() -> Recipe:
-    return _seeing("painted", FIND, {"kind": "masking", "fill": "inpaint"}, {"kind": "object_tokens"})
+    return seeing("painted", FIND, {"kind": "masking", "fill": "inpaint"}, {"kind": "object_tokens"})
 
 
 def grounded_depth() -> Recipe:
-    return _seeing("grounded_depth", FIND, {"kind": "geometric", "tokens": True})
+    return seeing("grounded_depth", FIND, {"kind": "geometric", "tokens": True})
 
 
 def masked() -> Recipe:
-    return _seeing("masked", FIND, HIDE)
+    return seeing("masked", FIND, HIDE)
 
 
 def geometry() -> Recipe:
-    return _seeing("geometry", {"kind": "geometric"})
+    return seeing("geometry", {"kind": "geometric"})
 
 
-def _seeing(name: str, *perception: dict[str, Any]) -> Recipe:
+def seeing(name: str, *perception: dict[str, Any]) -> Recipe:
     return Recipe.from_dict(raw().to_dict() | {"name": name, "perception": perception})

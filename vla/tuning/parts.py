@@ -69,8 +69,8 @@ def parts_table(policy: Policy, train: Train) -> Table:
 
 def _group(policy: Policy, name: str) -> str:
     module, _, rest = name.partition(".")
-    if is_adapter(name):
-        return "backbone: adapters"
     if module == "backbone":
+        if is_adapter(name):
+            return "backbone: adapters"
         return f"backbone: {part_of(policy.plain_backbone, plain_name(rest))}"
     return "perception" if module == "front_ends" else module
