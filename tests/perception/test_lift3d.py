@@ -56,12 +56,10 @@ def test_over_a_pictures_own_patches_it_is_the_librarys_model(family: str, check
     tokens = transformer.patches(images) + transformer.grid.flatten(0, 1)
     found = transformer(torch.cat([transformer.start.expand(2, 1, -1), tokens], 1))
     with torch.no_grad():
-        if family == "timm":
-            expected = transformer.model.forward_features(images)
-        else:
-            expected = transformer.model(pixel_values=images).last_hidden_state
+        model = transformer.model
+        expected = model.forward_features(images) if family == "timm" else model(pixel_values=images).last_hidden_state
         if family == "clip":
-            expected = transformer.model.post_layernorm(expected)
+            expected = model.post_layernorm(expected)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 

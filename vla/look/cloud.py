@@ -26,7 +26,7 @@ def draw_cloud(axes: Axes, cloud: Cloud, row: int) -> None:
     axes.set_aspect("equal", adjustable="datalim")
     if (right, up) == (1, 0):
         axes.invert_xaxis()  # y is to the robot's left
-    axes.text(0.02, 0.02, f"{title}, {int(real.sum())} points", transform=axes.transAxes, fontsize=6.5, va="bottom")
+    axes.text(0.02, 0.98, f"{title}, {int(real.sum())} points", transform=axes.transAxes, fontsize=6.5, va="top")
 
 
 def draw_planes(axes: Axes, places: Float[Tensor, "b p t 2"], row: int, rows: int) -> None:
