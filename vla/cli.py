@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +20,7 @@ from rich.text import Text
 
 from robot_io import UserError
 from vla.commands import add_commands
-from vla.commands.shared import Json, Overrides, tell
+from vla.commands.shared import Json, Overrides, named, tell
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
                   help="Vision-language-action policies with swappable perception: record, train, evaluate, serve.")
@@ -145,37 +144,6 @@ def evaluate(
     }
     tell(found, as_json, f"success {percent(result.success)}, wrong object {percent(result.wrong_object)}, "
                          f"{result.success.n} trials. Rows: {out}")
-
-
-@app.command()
-def serve(
-    policy: Annotated[Path, typer.Argument(help="A policy folder.")],
-    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need a key.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 picks a free one.")] = 8000,
-    api_key_file: Annotated[Path | None, typer.Option(help="File with the clients' key; or set VLA_API_KEY.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Serve a policy over a websocket (openpi's protocol). Ctrl-C ends it.
-
-    Examples:
-
-    - `vla serve runs/demo/policy --port 8000`
-
-    - `VLA_API_KEY=secret vla serve runs/demo/policy --host 0.0.0.0`
-
-    - `vla serve runs/demo/policy --port 0 --json` (prints where: `{"url": "ws://127.0.0.1:41234", …}`)
-    """
-    from vla.serve.listen import check_port
-
-    key = _api_key(api_key_file)
-    check_port(host, port)
-    from vla.policy import Policy
-    from vla.serve import PolicyServer
-
-    server = PolicyServer(Policy.load(policy, device), host, port, api_key=key)
-    server.serve_forever(lambda: tell({"url": server.url, "port": server.port, "policy": str(policy)}, as_json,
-                                       f"serving {policy} at {server.url}; Ctrl-C ends it"))
 
 
 @app.command()
@@ -312,11 +280,11 @@ def benchmark(
     from vla.evaluate.benchmark import draw
     from vla.results import markdown, save_rows
 
-    named: dict[str, list[str]] = {}
+    seeds: dict[str, list[str]] = {}
     for policy in policies:
-        name, source = _named(policy, "raw=runs/raw/policy")
-        named.setdefault(name, []).append(source)
-    rows = go(named, regimes or HEADLINE, trials=trials, out=run, split=split, workers=workers, command="vla benchmark")
+        name, source = named(policy, "raw=runs/raw/policy")
+        seeds.setdefault(name, []).append(source)
+    rows = go(seeds, regimes or HEADLINE, trials=trials, out=run, split=split, workers=workers, command="vla benchmark")
     save_rows(run / "clutter.json", rows)
     draw(rows, run / "clutter.png")
     if as_json:
@@ -345,7 +313,7 @@ def compare(
     from vla.evaluate.letters import table as lettered
     from vla.evaluate.trials import read_rows
 
-    files = dict(_named(trial, "raw=runs/raw/test.jsonl") for trial in trials)
+    files = dict(named(trial, "raw=runs/raw/test.jsonl") for trial in trials)
     standings, pairs = rank({name: {row["seed"]: row["success"] for row in read_rows(file)} for name, file in files.items()})
     if as_json:
         print(json.dumps({"standings": [asdict(standing) for standing in standings], "pairs": [asdict(pair) for pair in pairs]}))
@@ -423,14 +391,6 @@ def _complain(message: str) -> None:
     Console(stderr=True).print(Panel(Text(message), title="error", title_align="left", border_style="red", style="red"))
 
 
-def _named(argument: str, example: str) -> tuple[str, str]:
-    """The two sides of `NAME=WHAT`."""
-    name, equals, what = argument.partition("=")
-    if not equals or not name:
-        raise UserError(f"'{argument}'", "has no name", "NAME=… for the table", f"for example {example}")
-    return name, what
-
-
 def _robot(config: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:
     """A robot's configuration with `robot.key=value` applied."""
     from vla.overrides import apply_overrides
@@ -447,16 +407,6 @@ def _default_out(policy: str, split: str) -> Path:
         return Path(policy).parent / f"{split}.jsonl"
     name = "".join(letter if letter.isalnum() else "-" for letter in policy).strip("-")
     return Path("runs") / "evaluations" / f"{name}-{split}.jsonl"
-
-
-def _api_key(file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get("VLA_API_KEY") or None
-    try:
-        return file.read_text().strip() or None
-    except OSError as error:
-        raise UserError(f"API key file '{file}'", f"cannot be read ({error.strerror})", "a file with the key",
-                        "check the path") from None
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from vla.commands.apm import apm
 from vla.commands.distill import distill
 from vla.commands.run import run
 
+from vla.commands.serve import serve
+
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (distill, run):
+    for command in (distill, run, serve):
         app.command()(command)
     app.add_typer(apm, name="apm")

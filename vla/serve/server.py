@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import signal
 import socket
 import threading
@@ -85,7 +86,8 @@ class PolicyServer:
         self.limits, self._api_key = limits or Limits(), api_key or None
         self._tls = None if tls is None else tls_context(*tls)
         self._pings = {"ping_interval": ping_interval, "ping_timeout": ping_timeout}
-        self.service = Service(policies if isinstance(policies, Mapping) else {policies.recipe.name: policies}, self.limits)
+        alone = not isinstance(policies, Mapping)
+        self.service = Service({_addressable(policies.recipe.name): policies} if alone else policies, self.limits)
         self._clients = 0
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], None] = lambda: None
@@ -194,6 +196,10 @@ class PolicyServer:
                 await converse(connection, seat)
             finally:
                 self._clients -= 1
+
+
+def _addressable(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-") or "policy"
 
 
 def _json(connection: ServerConnection, content: Any) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ class Service:
             UserError: a policy that reads a simulator's ground truth; a name that does not go into an address.
         """
         for name, policy in policies.items():
-            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
                 raise UserError(f"policy '{name}'", "its name does not fit into an address", "letters, digits, - _ .", "rename it")
             _require_served(policy)
         self.policies, self.limits, self.metrics = dict(policies), limits, Metrics()

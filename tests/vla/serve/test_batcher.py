@@ -63,8 +63,9 @@ def batcher() -> Iterator[Batcher]:
 
 def hold(batcher: Batcher) -> threading.Event:
     """Keep the inference thread from computing until the event is set, so that requests gather."""
-    go = threading.Event()
-    batcher.submit(Call(lambda: go.wait(10)))
+    taken, go = threading.Event(), threading.Event()
+    batcher.submit(Call(lambda: taken.set() or go.wait(10)))
+    assert taken.wait(10)
     return go
 
 
@@ -133,8 +134,6 @@ def test_past_its_deadline_a_request_is_not_computed(batcher: Batcher, policy: T
 
 def test_the_queue_is_bounded_and_a_robot_that_hangs_up_is_forgotten(batcher: Batcher, policy: Together) -> None:
     go = hold(batcher)
-    while batcher._waiting:  # until the thread has taken the call
-        time.sleep(0.001)
     answers = [ask(batcher, policy) for _ in range(6)]
     with pytest.raises(Busy, match="6 requests are waiting"):
         ask(batcher, policy)

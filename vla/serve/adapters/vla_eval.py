@@ -18,6 +18,7 @@ from websockets.asyncio.server import ServerConnection
 from robot_io import ActionSpec, RobotSpec, UserError
 from robot_io.messages import decode_observation
 from robot_io.wire import WireError, packb, read_array, unpackb
+from vla.serve.adapters.keys import message
 from vla.serve.limits import Pace
 from vla.serve.service import Seat, what_to_tell
 
@@ -34,9 +35,9 @@ async def converse(connection: ServerConnection, seat: Seat) -> None:
         with seat.service.answering():
             seq: Any = 0
             try:
-                message = _read(frame, seat.service.limits.max_bytes)
-                seq = message["seq"]
-                answer = await episode.take(message)
+                sent = _read(frame, seat.service.limits.max_bytes)
+                seq = sent["seq"]
+                answer = await episode.take(sent)
             except Exception as error:
                 answer = "error", {"error": what_to_tell(error)}
             if answer is not None:
@@ -50,9 +51,9 @@ class _Episode:
     def __init__(self, seat: Seat) -> None:
         self.seat, self.left, self.episodes = seat, np.zeros((0, 0), np.float32), 0
 
-    async def take(self, message: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    async def take(self, sent: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
         """The type and payload of the answer; None where the protocol has none."""
-        kind, payload = message["type"], message["payload"]
+        kind, payload = sent["type"], sent["payload"]
         if kind == "hello":
             return "hello", _hello(self.seat)
         if kind == "observation":
@@ -67,7 +68,12 @@ class _Episode:
 
     async def act(self, payload: dict[str, Any]) -> np.ndarray:
         if not len(self.left):
-            observation = decode_observation(_ours(payload), self.seat.policy.spec.observation)
+            images, state = payload.get("images"), payload.get("state", payload.get("states"))
+            if not isinstance(images, dict):
+                raise UserError("'images'", f"a {type(images).__name__}", "pictures by camera", "send images as vla-eval's benchmarks do")
+            policy = self.seat.policy
+            ours = message(policy, images, state, payload.get("task_description"))
+            observation = decode_observation(ours, policy.spec.observation)
             chunk, _ = await self.seat.infer(observation)
             self.left = chunk.actions[: self.seat.policy.recipe.execute]
         action, self.left = self.left[0], self.left[1:]
@@ -102,23 +108,12 @@ def _observation_spec(spec: RobotSpec) -> dict[str, Any]:
     return found | {"language": {"name": "language", "dims": 0, "format": "language"}}
 
 
-def _ours(payload: dict[str, Any]) -> dict[str, Any]:
-    """An observation of vla-eval's under our keys."""
-    images = payload.get("images")
-    if not isinstance(images, dict):
-        raise UserError("'images'", f"a {type(images).__name__}", "pictures by camera", "send images as vla-eval's benchmarks do")
-    state = payload.get("state", payload.get("states"))
-    if state is None:
-        state = np.zeros(0, np.float32)
-    return {f"observation/{name}": image for name, image in images.items()} | {
-        "observation/state": state, "prompt": payload.get("task_description")}
-
-
 def _read(frame: bytes | str, max_bytes: int) -> dict[str, Any]:
-    message = unpackb(frame, max_bytes=max_bytes, decode=_decode) if isinstance(frame, bytes) else frame
-    if not isinstance(message, dict) or not isinstance(message.get("payload"), dict) or not isinstance(message.get("seq"), int):
+    sent = unpackb(frame, max_bytes=max_bytes, decode=_decode) if isinstance(frame, bytes) else frame
+    if (not isinstance(sent, dict) or not isinstance(sent.get("payload"), dict) or not isinstance(sent.get("seq"), int)
+            or not isinstance(sent.get("type"), str)):
         raise WireError("message", "not one of vla-eval's", "a map with type, payload, seq and timestamp", "speak version 1")
-    return message
+    return sent
 
 
 def _write(kind: str, payload: dict[str, Any], seq: int) -> bytes:
