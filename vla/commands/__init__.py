@@ -7,7 +7,6 @@ import typer
 from vla.commands.apm import apm
 from vla.commands.distill import distill
 from vla.commands.run import run
-
 from vla.commands.serve import serve
 
 

@@ -40,24 +40,23 @@ def test_a_new_folder_is_served_on_the_same_connection(toy_recipe: Callable, tmp
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    with PolicyServer(old, port=0) as server, reloading(server.service, {"toy": folder}, load, every=0.05):
-        with PolicyClient(server.url) as client:
-            def asked() -> np.ndarray:
-                client.reset(5)
-                return client.infer(robot.observe()).actions
+    with PolicyServer(old, port=0) as server, reloading(server.service, {"toy": folder}, load, every=0.05), PolicyClient(server.url) as client:
+        def asked() -> np.ndarray:
+            client.reset(5)
+            return client.infer(robot.observe()).actions
 
-            socket, first = client._socket, asked()
-            new.save(folder)
-            until(lambda: server.service.policies["toy"] is not old)
-            new.reset(5)
-            assert np.array_equal(asked(), new.infer(robot.observe()).actions) and not np.array_equal(first, asked())
-            with caplog.at_level(logging.ERROR, "vla.serve"):
-                build("execute=1").save(folder)
-                until(lambda: len(tried) == 2 and "stays as it is" in caplog.text)
-                (folder / "model.safetensors").write_bytes(b"")
-                (folder / "digests.json").write_text("{}")
-                until(lambda: caplog.text.count("stays as it is") == 2)
-            assert np.array_equal(asked(), new_actions(new, robot)) and client._socket is socket
+        socket, first = client._socket, asked()
+        new.save(folder)
+        until(lambda: server.service.policies["toy"] is not old)
+        new.reset(5)
+        assert np.array_equal(asked(), new.infer(robot.observe()).actions) and not np.array_equal(first, asked())
+        with caplog.at_level(logging.ERROR, "vla.serve"):
+            build("execute=1").save(folder)
+            until(lambda: len(tried) == 2 and "stays as it is" in caplog.text)
+            (folder / "model.safetensors").write_bytes(b"")
+            (folder / "digests.json").write_text("{}")
+            until(lambda: caplog.text.count("stays as it is") == 2)
+        assert np.array_equal(asked(), new_actions(new, robot)) and client._socket is socket
 
 
 def new_actions(policy: Policy, robot: ToyRobot) -> np.ndarray:
