@@ -14,9 +14,9 @@ PERCEPTION.add(
 PERCEPTION.add(
     "depth",
     "perception.depth:Depth",
-    "depth for every view: the sensor's, or estimated from the picture",
-    paper="Yang et al., Depth Anything V2 (arXiv 2406.09414)",
-    needs=("rgb", "or a depth sensor"),
+    "depth for every view: the sensor's, or estimated from the picture by Depth Anything V2, ZoeDepth or DPT",
+    paper="Yang et al., Depth Anything V2 (arXiv 2406.09414); ZoeDepth (arXiv 2302.12288); DPT (arXiv 2103.13413)",
+    needs=("rgb", "or a depth sensor", "calibrated cameras, to align"),
     provides=("depth",),
 )
 PERCEPTION.add(
