@@ -120,7 +120,7 @@ def student_of(teacher: Head) -> OneStep.Config:
     network = network_of(teacher)
     if network is None:
         return OneStep.Config(expert={"kind": "cross"})
-    sample = isinstance(teacher, Diffusion) and teacher.config.prediction == "sample"
+    sample = isinstance(teacher, Diffusion | Flow) and teacher.config.prediction == "sample"
     return OneStep.Config(expert=network[0], prediction="sample" if sample else "velocity")
 
 

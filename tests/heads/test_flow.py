@@ -60,16 +60,16 @@ def one(context: Context, index: int) -> Context:
 
 
 @cache
-def two_mode_weights() -> dict[str, torch.Tensor]:
-    head = build()
+def two_mode_weights(prediction: str) -> dict[str, torch.Tensor]:
+    head = build(prediction=prediction)
     fit(head, 300, 3e-3)
     return head.state_dict()
 
 
-def two_mode_head(**options) -> Flow:
+def two_mode_head(prediction: str = "velocity", **options) -> Flow:
     """One that was trained on chunks of either side."""
-    head = build(**options).eval()
-    head.load_state_dict(two_mode_weights())
+    head = build(prediction=prediction, **options).eval()
+    head.load_state_dict(two_mode_weights(prediction))
     torch.manual_seed(0)
     return head
 
@@ -169,9 +169,10 @@ def test_what_is_masked_is_not_seen(name: str):
     assert (head.sample(unmasked, noise=noise) - head.sample(seen, noise=noise)).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("solver", ["euler", "heun", "midpoint"])
-def test_draws_visit_both_modes_and_nothing_between(solver: str):
-    draws = two_mode_head(solver=solver).sample(context(4), n=64)
+@pytest.mark.parametrize(("solver", "prediction"), [("euler", "velocity"), ("heun", "velocity"), ("midpoint", "velocity"),
+                                                    ("euler", "sample"), ("heun", "sample")])
+def test_draws_visit_both_modes_and_nothing_between(solver: str, prediction: str):
+    draws = two_mode_head(prediction, solver=solver).sample(context(4), n=64)
     assert draws.shape == (4, 64, *SHAPE)
     side = draws.mean((2, 3)).sign()[..., None, None]
     assert (draws - 0.5 * side).abs().amax((2, 3)).lt(0.25).float().mean() > 0.9  # the whole chunk takes one side
@@ -227,6 +228,15 @@ def test_condition_dropout_learns_what_is_likely_without_the_context():
     blind.load_state_dict(head.state_dict())
     assert (head.sample(seen, n=4).mean((2, 3)).sign() == side.sign()[:, 0]).float().mean() > 0.95
     assert 0.25 < (blind.sample(seen, n=4).mean((2, 3)) > 0).float().mean() < 0.75
+
+
+def test_a_predicted_chunk_gives_the_velocity_towards_it():
+    """A network that always predicts the same chunk: the straight line there, in any number of steps."""
+    noise = torch.randn(2, 1, *SHAPE)
+    for steps in (1, 4):
+        head = build(prediction="sample", steps=steps).eval()
+        torch.nn.init.constant_(head.expert.denoiser.predict.bias, 0.3)
+        torch.testing.assert_close(head.sample(context(2), noise=noise), torch.full((2, 1, *SHAPE), 0.3))
 
 
 @pytest.mark.parametrize("name", EXPERTS)

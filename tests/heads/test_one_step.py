@@ -28,10 +28,10 @@ def stirred(head):
     return head.eval()
 
 
-@pytest.mark.parametrize("kind", ["flow", "diffusion"])
-def test_a_student_starts_as_its_teacher_with_a_single_step(kind: str):
-    """For diffusion but for rounding: at the last level a little of the chunk is left in the noise."""
-    model = stirred(teacher(kind, steps=1, **({"clip": None} if kind == "diffusion" else {})))
+@pytest.mark.parametrize(("kind", "options"), [
+    ("flow", {}), ("flow", {"prediction": "sample"}), ("diffusion", {"clip": None})])
+def test_a_student_starts_as_its_teacher_with_a_single_step(kind: str, options: dict):
+    model = stirred(teacher(kind, steps=1, **options))
     student = OneStep(student_of(model), OUTPUT).eval()
     student.learn_from(model)
     noise = torch.randn(3, 2, *SHAPE)

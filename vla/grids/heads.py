@@ -1,6 +1,6 @@
 """`heads`: every head on the same backbone, demonstrations and scenes. `denoising`: the same weights with fewer or more steps.
 
-The backbone is `tiny` with LoRA and a frozen eye; 400 steps of 32 samples at one learning rate for all, chosen on validation scenes.
+The backbone is `tiny` with LoRA and a frozen eye; 400 steps of 32 samples at one learning rate for all.
 The U-Net and the DiT are small ones: at their papers' sizes they would be forty times the backbone.
 """
 
@@ -27,10 +27,12 @@ def heads() -> Grid:
             _cell("regression, L1", "MLP", "head={kind: regression}"),
             _cell("regression, MSE", "MLP", "head={kind: regression, error: mse}"),
             _cell("tokens, parallel", "MLP", "head={kind: tokens}"),
+            _cell("tokens, FAST", "transformer", "head={kind: fast}"),
             _cell("diffusion", "MLP"),
             _cell("diffusion", "U-Net", f"head.denoiser={UNET}"),
             _cell("diffusion", "DiT", f"head.denoiser={DIT}"),
             _cell("flow", "MLP", "head={kind: flow}"),
+            _cell("flow to the chunk", "MLP", "head={kind: flow, prediction: sample}"),
             _cell("flow", "cross-attention", "head={kind: flow, expert: {kind: cross}}"),
             _cell("flow", "joint attention", f"head={{kind: flow, expert: {JOINT}}}"),
             _cell("flow, distilled", "MLP", "head={kind: flow}", student=()),
