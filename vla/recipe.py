@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -152,7 +152,46 @@ class Evaluation(Section):
     max_steps: int | None = Field(None, ge=1, description="a limit below the robot's own")
 
 
-class Recipe(Section):
+class Document(Section):
+    """A whole description of a run: read from YAML, written as YAML, hashed, compared."""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Validate; the first mistake is a `UserError` in the project's own words."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise explain(error, cls) from None
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> Self:
+        return cls.from_dict(_read_yaml(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Resolved: every default written out. Plain JSON types."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """`to_dict` without the run-only fields: what decides the result."""
+        return _without_run_only(self, self.to_dict())
+
+    @property
+    def hash(self) -> str:
+        """A short digest of `identity`: equal hashes, equal policies (given equal data)."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
+
+    def differences(self, other: Self) -> list[str]:
+        """`path: ours against theirs` for everything in `identity` that differs."""
+        ours, theirs = dict(_leaves(self.identity)), dict(_leaves(other.identity))
+        return [f"{path}: {ours.get(path, 'absent')} against {theirs.get(path, 'absent')}"
+                for path in sorted(ours.keys() | theirs.keys()) if ours.get(path) != theirs.get(path)]
+
+
+class Recipe(Document):
     """See the module's text. `horizon` steps are predicted, `execute` of them carried out before the next prediction."""
 
     name: Annotated[str, RUN_ONLY] = "unnamed"
@@ -174,41 +213,6 @@ class Recipe(Section):
             raise UserError("execute", f"{self.execute} steps", f"at most horizon = {self.horizon}",
                             "lower execute or raise horizon")
         return self
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
-        """Validate; the first mistake is a `UserError` in the project's own words."""
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise explain(error, cls) from None
-
-    @classmethod
-    def from_yaml(cls, path: Path) -> Recipe:
-        return cls.from_dict(_read_yaml(path))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Resolved: every default written out. Plain JSON types."""
-        return self.model_dump(mode="json")
-
-    def to_yaml(self) -> str:
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """`to_dict` without the run-only fields: what decides the result."""
-        return _without_run_only(self, self.to_dict())
-
-    @property
-    def hash(self) -> str:
-        """A short digest of `identity`: equal hashes, equal policies (given equal data)."""
-        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
-
-    def differences(self, other: Recipe) -> list[str]:
-        """`path: ours against theirs` for everything in `identity` that differs."""
-        ours, theirs = dict(_leaves(self.identity)), dict(_leaves(other.identity))
-        return [f"{path}: {ours.get(path, 'absent')} against {theirs.get(path, 'absent')}"
-                for path in sorted(ours.keys() | theirs.keys()) if ours.get(path) != theirs.get(path)]
 
 
 def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:

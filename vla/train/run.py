@@ -15,7 +15,7 @@ from typing import Any
 
 from robot_io import UserError
 from vla.files import write_text
-from vla.recipe import Recipe
+from vla.recipe import Document
 from vla.sealed import check_seal
 
 
@@ -32,23 +32,23 @@ class TrainResult:
 class Run:
     """The folder of one training run."""
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
-        """Look at `folder`; nothing is written yet.
+    def __init__(self, recipe: Document, folder: Path, name: str = "recipe.yaml") -> None:
+        """Look at `folder`, whose recipe is the file `name`; nothing is written yet.
 
         Raises:
             UserError: the folder belongs to another recipe; lists the differences.
         """
         self.folder, self.checkpoints, self.policy = folder, folder / "checkpoints", folder / "policy"
         self.metrics_path = folder / "metrics.jsonl"
-        described = folder / "recipe.yaml"
-        if described.exists() and (changes := Recipe.from_yaml(described).differences(recipe)):
+        self.described = folder / name
+        if self.described.exists() and (changes := type(recipe).from_yaml(self.described).differences(recipe)):
             raise UserError(f"run {folder}", "it was started with another recipe (its own against yours):\n  - "
                             + "\n  - ".join(changes) + "\n", "the same recipe, to continue", "choose another run folder")
         self.recipe = recipe
 
     def claim(self) -> None:
         """From here on the folder belongs to the recipe. Done once everything else has been found in order."""
-        write_text(self.folder / "recipe.yaml", self.recipe.to_yaml())
+        write_text(self.described, self.recipe.to_yaml())
 
     @property
     def finished(self) -> bool:
