@@ -76,4 +76,12 @@ HEADS.add(
     provides=("chunk", "noise"),
 )
 
+HEADS.add(
+    "best_of",
+    "heads.best_of:BestOf",
+    "the best of N chunks that another head draws, by a critic; what `vla rl q_chunking` makes",
+    paper="Q-chunking (arXiv 2507.07969, sec. 4.1)",
+    needs=("readout",),
+    provides=("chunk",),
+)
 __all__ = ["HEADS"]

@@ -43,20 +43,31 @@ def collect(
     overrides: Overrides = None,
     episodes: Annotated[int, typer.Option(min=1, help="Demonstrations in the end.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="First scene; see `vla evaluate --help` for what is set aside.")] = 0,
-    noise: Annotated[float, typer.Option(min=0, max=1, help="Chance per step that a disturbance begins.")] = 0.05,
+    noise: Annotated[float, typer.Option(min=0, max=1, help="Chance per step that a disturbance of the expert begins.")] = 0.05,
+    policy: Annotated[str | None, typer.Option(help="Record this policy's rollouts instead, failures included: a policy folder, a run, "
+                                                    "a ws:// address or module:Class.")] = None,
     workers: Workers = 2,
     as_json: Json = False,
 ) -> None:
-    """Record demonstrations of a simulator's scripted expert.
+    """Record demonstrations of a simulator's scripted expert, or rollouts of a policy for reinforcement learning.
 
     Examples:
 
     - `vla collect data/pick --episodes 100`
 
     - `vla collect data/place robot.task.task=place robot.task.distractors=3`
+
+    - `vla collect data/rollouts --policy runs/pick --episodes 60 --seed 1000`
     """
     from vla.collect import collect as run
 
+    if policy is not None:
+        from vla.evaluate.drivers import find
+
+        policy = str(Path(policy) / "policy") if (Path(policy) / "policy").is_dir() else policy
+        log = run(_robot(find(policy).robot, overrides), root, episodes=episodes, seed0=seed, workers=workers, policy=policy)
+        _tell({"root": str(root), "episodes": len(log.seeds), "policy": policy}, as_json, f"{len(log.seeds)} rollouts in {root}")
+        return
     log = run(_robot({"kind": "tabletop"}, overrides), root, episodes=episodes, seed0=seed, noise=noise, workers=workers)
     found = {"root": str(root), "episodes": len(log.seeds), "failed_seeds": log.failed}
     tell(found, as_json, f"{len(log.seeds)} demonstrations in {root}; the expert failed on {len(log.failed)} scenes, left out")

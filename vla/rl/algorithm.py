@@ -20,6 +20,7 @@ from torch.func import functional_call
 from backbones.context import Context
 from heads.critic import ChunkCritic
 from heads.head import Head, Loss, Output
+from robot_io import UserError
 from robot_io.registry import ComponentConfig
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -139,3 +140,15 @@ def follows_gradients(head: Head, context: Context) -> bool:
         first = head.eval().sample(few)
         torch.manual_seed(1)
         return first.requires_grad and torch.equal(first, head.sample(few))
+
+
+@torch.no_grad()
+def draws(head: Head, context: Context) -> bool:
+    """Whether the head proposes several chunks for one context."""
+    few = Context(context.hidden[:2], context.mask[:2], context.readout[:2])
+    try:
+        with torch.random.fork_rng(devices=[]):
+            first, second = head.eval().sample(few, n=2).unbind(1)
+    except UserError:
+        return False
+    return not torch.equal(first, second)

@@ -18,6 +18,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from backbones.context import Context
+from heads import HEADS
 from robot_io import UserError
 from vla.cache import cache_root, cached_folder, key_of, open_arrays, weights_digest
 from vla.data import Demonstrations
@@ -56,12 +57,21 @@ class Eyes:
         total = len(self.demonstrations.actions)
         parts = [self.context(np.arange(start, min(start + AT_ONCE, total)))
                  for start in track(range(0, total, AT_ONCE), "looking at every frame")]
-        if any(part.layers is not None or part.continuation is not None for part in parts):
-            raise UserError("reinforcement learning", f"head '{self.policy.recipe.head.kind}' needs more of the backbone than readouts",
-                            "a head that needs readouts only", "see `vla list heads`, or distil this policy into such a head first")
         whole = join(parts)
         for name in ("hidden", "mask", "readout"):
             np.save(folder / f"{name}.npy", getattr(whole, name).cpu().numpy())
+
+
+def require_readouts(head: str) -> None:
+    """Refuse a head, by its kind, that reads more of the backbone than is kept of every frame.
+
+    Raises:
+        UserError: it does.
+    """
+    needs = next((card.needs for card in HEADS.cards() if card.kind == head), ())
+    if more := {"layers", "continuation"} & set(needs):
+        raise UserError(f"reinforcement learning of head '{head}'", f"it reads the backbone's {' and '.join(sorted(more))}",
+                        "a head that reads readouts or hidden states", "see `vla list heads`, and imitate with such a head first")
 
 
 def join(parts: list[Context]) -> Context:

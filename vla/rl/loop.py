@@ -30,7 +30,7 @@ from vla.policy import Policy
 from vla.recipe import Recipe
 from vla.rl import ALGORITHMS
 from vla.rl.algorithm import Algorithm, Batch
-from vla.rl.contexts import Eyes, in_parts, join, rows
+from vla.rl.contexts import Eyes, in_parts, join, require_readouts, rows
 from vla.rl.data import Transitions, open_data, transitions
 from vla.rl.diagnostics import measure
 from vla.rl.recipe import Optim, RLRecipe
@@ -135,6 +135,7 @@ class Session:
     def __init__(self, recipe: RLRecipe, run: Run, display: Display) -> None:
         self.recipe, self.run, self.display = recipe, run, display
         self.policy = Policy.load(recipe.init)
+        require_readouts(self.policy.recipe.head.kind)
         began_with = weights_digest(self.policy)
         opened = open_data(self.policy, recipe)
         self.data = transitions(self.policy, opened, recipe)

@@ -25,7 +25,7 @@ from heads.critic import ChunkCritic
 from heads.head import Head, Loss, Output
 from robot_io import UserError
 from robot_io.registry import ComponentConfig
-from vla.rl.algorithm import Algorithm, Batch, follower, follows_gradients, masked_mean, move, values_fixed
+from vla.rl.algorithm import Algorithm, Batch, draws, follower, masked_mean, move, values_fixed
 from vla.rl.contexts import in_parts, rows
 
 AT_ONCE = 256
@@ -62,9 +62,9 @@ class QChunking(Algorithm):
         self.register_buffer("candidates", None, persistent=False)
 
     def prepare(self, contexts: Context) -> None:
-        if follows_gradients(self.head, contexts):
+        if not draws(self.teacher, contexts):
             raise UserError(f"head {type(self.head).__name__}", "always proposes the same chunk; there is nothing to choose from",
-                            "a head that draws, such as diffusion or tokens",
+                            "a head that draws: diffusion, flow, or tokens at a temperature above 0",
                             "use algorithm.kind=co_rft or iql, or imitate with head.kind=diffusion first")
         if self.config.extract == "best_of":
             with torch.no_grad():
