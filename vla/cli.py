@@ -66,7 +66,7 @@ def collect(
 
         policy = str(Path(policy) / "policy") if (Path(policy) / "policy").is_dir() else policy
         log = run(_robot(find(policy).robot, overrides), root, episodes=episodes, seed0=seed, workers=workers, policy=policy)
-        _tell({"root": str(root), "episodes": len(log.seeds), "policy": policy}, as_json, f"{len(log.seeds)} rollouts in {root}")
+        tell({"root": str(root), "episodes": len(log.seeds), "policy": policy}, as_json, f"{len(log.seeds)} rollouts in {root}")
         return
     log = run(_robot({"kind": "tabletop"}, overrides), root, episodes=episodes, seed0=seed, noise=noise, workers=workers)
     found = {"root": str(root), "episodes": len(log.seeds), "failed_seeds": log.failed}

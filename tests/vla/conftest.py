@@ -38,7 +38,7 @@ def toy_recipe(demonstrations: Path, tmp_path_factory: pytest.TempPathFactory) -
     from vla.recipe import load_recipe
 
     cache = tmp_path_factory.mktemp("cache")
-    small = {"tokens": [], "diffusion": ["head.steps=5", "head.denoiser={width: 16, depth: 1, condition: 8}"]}
+    small = {"tokens": [], "regression": [], "diffusion": ["head.steps=5", "head.denoiser={width: 16, depth: 1, condition: 8}"]}
 
     def make(*overrides: str):
         kind = next((o.removeprefix("head.kind=") for o in overrides if o.startswith("head.kind=")), "tokens")

@@ -24,12 +24,12 @@ def values(
 
     - `vla values runs/qc --seed 10007 --out figures`
     """
-    from vla.evaluate.drivers import make_robot, preload
+    from vla.evaluate.drivers import preload
     from vla.rl.diagnostics import advice, read_log
     from vla.rl.look import look
 
     preload()
-    seen = look(run, out or run, make_robot, seed)
+    seen = look(run, out or run, seed)
     found = {"film": str(seen.film), "figure": str(seen.figure), "success": seen.trial.success, "steps": seen.trial.steps,
              "numbers": seen.numbers, "advice": advice(read_log(run))}
     tell(found, as_json, f"{seen.figure}, {seen.film}: {found['advice']}")

@@ -134,7 +134,7 @@ class Session:
 
     def __init__(self, recipe: RLRecipe, run: Run, display: Display) -> None:
         self.recipe, self.run, self.display = recipe, run, display
-        self.policy = Policy.load(recipe.init)
+        self.policy = Policy.load(recipe.init, overrides=recipe.open)
         require_readouts(self.policy.recipe.head.kind)
         began_with = weights_digest(self.policy)
         opened = open_data(self.policy, recipe)
@@ -172,7 +172,7 @@ class Session:
             recent.append(self.trainer.advance(state.step))
             state.step, state.seconds = state.step + 1, time.perf_counter() - began
             numbers: dict[str, float] = {}
-            if self._due(optim.log_every):
+            if self._due(optim.log_every) or self._due(optim.save_every):
                 numbers, recent = self._log(recent), []
             if self._due(optim.val_every) and len(self.data.validation):
                 self.run.log({"step": state.step, **measure(self.trainer), "seconds": state.seconds})

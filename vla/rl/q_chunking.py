@@ -65,7 +65,8 @@ class QChunking(Algorithm):
         if not draws(self.teacher, contexts):
             raise UserError(f"head {type(self.head).__name__}", "always proposes the same chunk; there is nothing to choose from",
                             "a head that draws: diffusion, flow, or tokens at a temperature above 0",
-                            "use algorithm.kind=co_rft or iql, or imitate with head.kind=diffusion first")
+                            "open tokens with open=['head.temperature=0.7'], use algorithm.kind=co_rft or iql, or imitate with head.kind=diffusion"
+                            " first")
         if self.config.extract == "best_of":
             with torch.no_grad():
                 self.candidates = in_parts(len(contexts.readout), AT_ONCE, lambda part: self.teacher.sample(

@@ -71,6 +71,7 @@ class RLRecipe(Document):
 
     name: Annotated[str, RUN_ONLY] = "unnamed"
     init: Annotated[Path, RUN_ONLY] = Field(Path("policy"), description="policy folder to begin with")
+    open: tuple[str, ...] = Field((), description="how the policy is opened, e.g. head.temperature=0.7 for tokens that draw")
     data: Transitions = Transitions()
     algorithm: component(ALGORITHMS, lambda error, kind: explain(error, ALGORITHMS.load(kind).Config, f"algorithm '{kind}'"))
     critic: ChunkCritic.Config = ChunkCritic.Config()

@@ -30,7 +30,7 @@ def load_critic(run: Path | str) -> tuple[ChunkCritic, Policy, RLRecipe]:
     folder = Path(run) / "critic"
     check_seal(folder, "critic")
     recipe = RLRecipe.from_yaml(folder / "rl.yaml")
-    eyes = Policy.load(recipe.init)
+    eyes = Policy.load(recipe.init, overrides=recipe.open)
     critic = ChunkCritic(recipe.critic, output_of(eyes))
     critic.load_state_dict(load_file(folder / "critic.safetensors"))
     return critic.eval(), eyes, recipe

@@ -1,0 +1,53 @@
+"""Best of N: what is drawn by one head is chosen by a critic."""
+
+from __future__ import annotations
+
+import torch
+from toy_context import OUTPUT, all_valid, chunk, context
+
+from backbones.context import Context
+from heads.best_of import BestOf, choose
+from heads.critic import ChunkCritic
+from robot_io.registry import ComponentConfig
+
+INNER = {"kind": "diffusion", "steps": 5, "denoiser": {"kind": "mlp", "width": 16, "depth": 1, "condition": 8, "dropout": 0.0}}
+
+
+class Loves(ChunkCritic):
+    """A critic whose value of a prefix is the sum of its first numbers."""
+
+    def forward(self, context: Context, actions: torch.Tensor) -> torch.Tensor:
+        return actions[..., 0].cumsum(-1).expand(2, *actions.shape[:3])
+
+
+def loves() -> Loves:
+    return Loves(ChunkCritic.Config(width=8, heads=2), OUTPUT)
+
+
+def test_the_most_valued_draw_is_chosen_and_a_prefix_may_decide():
+    drawn = torch.stack([chunk(3, seed) for seed in range(6)], 1)
+    for read in (None, 1, 2):
+        best = choose(loves(), context(3), drawn, read)
+        worth = drawn[:, :, :read, 0].sum(-1)
+        assert torch.equal(best, drawn[torch.arange(3), worth.argmax(1)])
+
+
+def test_it_is_a_head_that_does_what_its_inner_head_may_do():
+    torch.manual_seed(0)
+    head = BestOf(BestOf.Config(head=INNER, critic=ChunkCritic.Config(width=8, heads=2), draws=16), OUTPUT).eval()
+    head.critic = loves()
+    torch.nn.init.normal_(head.head.denoiser.predict.weight, std=0.3)
+    with torch.no_grad():
+        chosen, plain = head.sample(context(5), n=3), head.head.sample(context(5), n=48)
+    assert chosen.shape == (5, 3, OUTPUT.horizon, OUTPUT.action_dim)
+    assert chosen[..., 0].sum(-1).mean() > plain[..., 0].sum(-1).mean()
+    torch.manual_seed(3)
+    ours = head.loss(context(2), chunk(2), all_valid(2)).total
+    torch.manual_seed(3)
+    assert ours == head.head.loss(context(2), chunk(2), all_valid(2)).total
+
+
+def test_its_configuration_survives_being_written():
+    config = BestOf.Config(head=INNER, draws=4, read=2)
+    again = BestOf.Config.model_validate(config.model_dump(mode="json"))
+    assert again == config and isinstance(again.head, ComponentConfig) and again.head.steps == 5
