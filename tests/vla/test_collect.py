@@ -47,3 +47,14 @@ def test_a_complete_collection_runs_nothing_and_another_one_is_refused(tmp_path)
 def test_an_expert_that_never_succeeds_is_given_up(tmp_path):
     with pytest.raises(UserError, match="failed on 20 seeds in a row"):
         collect({**ROBOT, "limit": 1}, tmp_path, episodes=1, progress=False)
+
+
+def test_a_policy_s_rollouts_are_kept_whether_they_succeed_or_not(tmp_path):
+    robot = {**ROBOT, "limit": 12}
+    log = collect(robot, tmp_path, episodes=8, seed0=100, policy="toy_robot:Drunk", progress=False)
+    data = Dataset(tmp_path)
+    assert log.seeds == list(range(100, 108)) and log.failed == []
+    assert {episode.success for episode in data.episodes} == {True, False}, "of these seeds some fail, some do not"
+    for other in ("toy_robot:Expert", None):
+        with pytest.raises(UserError, match="policy_hash"):
+            collect(robot, tmp_path, episodes=9, seed0=100, policy=other, progress=False)
