@@ -6,6 +6,7 @@ import typer
 
 from vla.commands.apm import apm
 from vla.commands.distill import distill
+from vla.commands.doctor import doctor
 from vla.commands.rl import rl
 from vla.commands.run import run
 from vla.commands.serve import serve
@@ -13,6 +14,6 @@ from vla.commands.values import values
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (distill, rl, run, serve, values):
+    for command in (distill, doctor, rl, run, serve, values):
         app.command()(command)
     app.add_typer(apm, name="apm")

@@ -6,7 +6,7 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -44,15 +44,11 @@ def run(
 
     - `vla run ws://127.0.0.1:8000 --robot replay robot.root=data/pick`
     """
-    from robot_io import UserError
     from robot_io.execution.human import Human
-    from vla.overrides import apply_overrides
     from vla.run import read_limits
     from vla.run import run as go
 
-    if strangers := [override for override in overrides or [] if not override.startswith("robot.")]:
-        raise UserError(f"override '{strangers[0]}'", "does not begin with 'robot.'", "robot.key=value", "write robot.… here")
-    config = apply_overrides({"robot": {"kind": robot}}, overrides or [])["robot"]
+    config = robot_config(robot, overrides)
     human = Human()
     signal.signal(signal.SIGINT, lambda *_: human.stop())
     moves = robot in HARDWARE and config.get("host") != "simulated"
@@ -69,6 +65,16 @@ def run(
     judged = [report for report in reports if report.success is not None]
     found = {"episodes": [asdict(report) for report in reports], "successes": sum(bool(report.success) for report in judged)}
     tell(found, as_json, f"{len(reports)} episodes" + (f", {found['successes']} of {len(judged)} judged successful" if judged else ""))
+
+
+def robot_config(kind: str, overrides: list[str] | None) -> dict[str, Any]:
+    """A robot's configuration with `robot.key=value` applied."""
+    from robot_io import UserError
+    from vla.overrides import apply_overrides
+
+    if strangers := [override for override in overrides or [] if not override.startswith("robot.")]:
+        raise UserError(f"override '{strangers[0]}'", "does not begin with 'robot.'", "robot.key=value", "write robot.… here")
+    return apply_overrides({"robot": {"kind": kind}}, overrides or [])["robot"]
 
 
 def told(report: object) -> str:
