@@ -15,6 +15,7 @@ from toy_robot import ToyRobot
 from perception import PERCEPTION
 from robot_io import CameraFrame, Observation, UserError
 from robot_io.specs import require_compatible
+from vla.best_of import best_of
 from vla.data import Demonstrations
 from vla.evaluate.drivers import find, open_driver
 from vla.policy import Policy
@@ -231,3 +232,14 @@ def test_a_saved_policy_may_be_opened_with_a_head_that_samples_otherwise(policy:
     for (name, ours), theirs in zip(policy.named_parameters(), quick.parameters(), strict=True):
         assert torch.equal(ours, theirs), name
     assert not np.array_equal(quick.act([observe()], seed=0)[0].actions, policy.act([observe()], seed=0)[0].actions)
+
+
+def test_the_best_of_several_draws_is_one_of_them(policy: Policy, tmp_path: Path):
+    policy.save(tmp_path / "policy")
+    drawn = np.stack([chunk.actions for chunk in policy.act([observe()], n=6, seed=3)])
+    chooser = best_of(Policy.load(tmp_path / "policy"), 6, lambda context, actions: actions[..., 0].mean(2))
+    chosen = chooser.act([observe()], seed=3)[0].actions
+    np.testing.assert_array_equal(chosen, drawn[drawn[..., 0].mean(1).argmax()])
+    assert chooser.takes_prefix
+    with pytest.raises(UserError, match="after loading"):
+        chooser.save(tmp_path / "chooser")
