@@ -304,34 +304,6 @@ def benchmark(
         Console().print(Markdown(markdown(rows)))
 
 
-@app.command()
-def compare(
-    trials: Annotated[list[str], typer.Argument(metavar="NAME=FILE...", help="Trial files (`vla evaluate --out`) of the same scenes, "
-                                                "by the name that the table shows.")],
-    as_json: Json = False,
-) -> None:
-    """Which of several policies differ: success with 95 % intervals, and letters that those not told apart share.
-
-    Examples:
-
-    - `vla compare raw=runs/raw/test.jsonl grounded=runs/grounded/test.jsonl`
-    """
-    from dataclasses import asdict
-
-    from rich.markdown import Markdown
-
-    from vla.evaluate.letters import rank
-    from vla.evaluate.letters import table as lettered
-    from vla.evaluate.trials import read_rows
-
-    files = dict(named(trial, "raw=runs/raw/test.jsonl") for trial in trials)
-    standings, pairs = rank({name: {row["seed"]: row["success"] for row in read_rows(file)} for name, file in files.items()})
-    if as_json:
-        print(json.dumps({"standings": [asdict(standing) for standing in standings], "pairs": [asdict(pair) for pair in pairs]}))
-    else:
-        Console().print(Markdown(lettered(standings)))
-
-
 @app.command("list")
 def list_components(
     package: Annotated[str | None, typer.Argument(help="perception, backbones, heads or robots; all if left out.")] = None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from vla.commands.apm import apm
+from vla.commands.blind import blind
+from vla.commands.compare import compare, trials
 from vla.commands.distill import distill
 from vla.commands.doctor import doctor
 from vla.commands.rl import rl
@@ -14,6 +16,6 @@ from vla.commands.values import values
 
 
 def add_commands(app: typer.Typer) -> None:
-    for command in (distill, doctor, rl, run, serve, values):
+    for command in (blind, compare, distill, doctor, rl, run, serve, trials, values):
         app.command()(command)
     app.add_typer(apm, name="apm")
