@@ -27,11 +27,12 @@ def test_it_gets_what_the_other_client_gets_however_many_ask_at_once() -> None:
                 await client.infer(replace(an_observation(), cameras={}))
             return [chunk.actions for chunk in chunks]
 
-    with PolicyServer(ScriptedPolicy(), port=0) as server:
+    policy = ScriptedPolicy()
+    with PolicyServer(policy, port=0) as server:
         found = asyncio.run(ask(server.url))
         with PolicyClient(server.url) as client:
             expected = [client.infer(an_observation(seed)).actions for seed in range(6)]
-        assert server.policy.resets == [7]
+        assert policy.resets == [7]
     np.testing.assert_array_equal(found, expected)
 
 
