@@ -11,8 +11,9 @@ from vla.grids.backbones import backbones
 from vla.grids.from_file import read_grid
 from vla.grids.heads import denoising, heads
 from vla.grids.lora import lora
+from vla.grids.summary import summary
 
-GRIDS = {grid.__name__: grid for grid in (backbones, lora, heads, denoising)}
+GRIDS = {grid.__name__: grid for grid in (backbones, lora, heads, denoising, summary)}
 
 
 def find_grid(name: str) -> Grid:
