@@ -1,7 +1,7 @@
 """Diffusion Policy (Chi et al., arXiv 2303.04137): a chunk of actions denoised from noise, given the readouts.
 
 Trained as a DDPM (Ho et al., arXiv 2006.11239); sampled with DDPM, DDIM or DPM-Solver (`heads.denoising`); the noise schedules
-and all update rules are diffusers'. The network (`heads.denoisers`) predicts the clean chunk (`sample`) or the noise
+and update rules are those of diffusers. The network (`heads.denoisers`) predicts the clean chunk (`sample`) or the noise
 (`epsilon`). Diffusion Policy and VO-DP (arXiv 2510.15530) predict the noise; predicting the chunk needs fewer steps. The
 moving average of the weights that both of them act with is the training loop's: `train.ema`.
 

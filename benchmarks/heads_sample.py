@@ -1,0 +1,167 @@
+"""What `sample` costs beside the bare passes of the head's network, and what torch.compile gains on the CPU.
+
+    python benchmarks/heads_sample.py       # writes docs/results/heads_sample.json; then: python -m vla.results
+
+One chunk for one observation, random weights, the sizes of `vla.grids.heads` on `tiny`. `bare` calls the network as often as `sample` must,
+and does nothing else: no noise, no solver, no grammar. Both are CPU milliseconds of one thread, taken in turn, so that a busy machine
+slows both alike. The ratio is the geometric mean over repetitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from backbones.context import Context
+from backbones.continuation import run
+from heads import HEADS
+from heads.diffusion import Diffusion
+from heads.fast import Fast
+from heads.flow import Flow
+from heads.head import Head, Output
+from heads.one_step import OneStep
+from vla.evaluate.statistics import mean_of
+from vla.grids.heads import heads as grid
+from vla.results import save_rows
+
+OUTPUT = Output(horizon=8, action_dim=7, context_dim=128, queries=4)
+WORDS = 20
+COMMAND = "python benchmarks/heads_sample.py"
+
+
+def context() -> Context:
+    """Of the shape that `tiny` gives: words, state and queries; three layers of four heads."""
+    torch.manual_seed(0)
+    length = WORDS + 1 + OUTPUT.queries
+    hidden = torch.randn(1, length, OUTPUT.context_dim)
+    layers = tuple(tuple(torch.randn(2, 1, 4, length, OUTPUT.context_dim // 4)) for _ in range(3))
+    return Context(hidden, torch.ones(1, length, dtype=torch.bool), hidden[:, -OUTPUT.queries:], layers)
+
+
+def heads() -> dict[str, Head]:
+    """Those of the grid, untrained but stirred, in evaluation mode."""
+    made: dict[str, Head] = {}
+    for cell in grid().cells:
+        options: dict[str, Any] = {"kind": "diffusion"}
+        for override in cell.overrides:
+            path, _, value = override.partition("=")
+            (options := dict(yaml.safe_load(value))) if path == "head" else options.update({path.split(".")[1]: yaml.safe_load(value)})
+        if cell.student is not None:
+            options = {"kind": "one_step"}
+        torch.manual_seed(0)
+        config = HEADS.configure(options)
+        head = HEADS.load(config.kind)(config, OUTPUT).eval()
+        for weight in head.parameters():
+            torch.nn.init.normal_(weight, std=0.05)
+        chunks = torch.randn(500, OUTPUT.horizon, 1).cumsum(1).expand(-1, -1, OUTPUT.action_dim) / 5
+        head.study(lambda chunks=chunks: (chunks.clamp(-1, 1), torch.ones(chunks.shape[:2], dtype=torch.bool)))
+        made[f"{cell.levels['head']} ({cell.levels['network']})"] = head
+    return made
+
+
+def bare(head: Head, seen: Context) -> Callable[[], object]:
+    """Just the network, as often as one sample calls it."""
+    chunk = torch.randn(1, OUTPUT.horizon, OUTPUT.action_dim)
+    one = torch.ones(1)
+    if isinstance(head, Diffusion):
+        return lambda: _often(head.config.steps, head.denoiser, chunk, one, head.denoiser.condition(seen))
+    if isinstance(head, Flow | OneStep):
+        steps = head.config.steps if isinstance(head, Flow) else 1
+        return lambda: _often(steps, head.expert, chunk, one, head.expert.condition(seen))
+    if isinstance(head, Fast):
+        return lambda: _decode(head, seen, tokens=fast_length(head, seen))
+    return lambda: head.trunk(seen) if hasattr(head, "trunk") else head.logits(seen)
+
+
+def _often(times: int, network: torch.nn.Module, *arguments: object) -> None:
+    for _ in range(times):
+        network(*arguments)
+
+
+def fast_length(head: Fast, seen: Context) -> int:
+    """How many tokens the greedy chunk takes. Counted once."""
+    if not hasattr(head, "length"):
+        calls: list[int] = []
+        hook = head.decoder.get_decoder().register_forward_hook(lambda *_: calls.append(1))
+        head.sample(seen)
+        hook.remove()
+        head.length = len(calls)
+    return head.length
+
+
+def _decode(head: Fast, seen: Context, tokens: int) -> None:
+    """The prompt, and then a token at a time, always the same."""
+    going_on = head.prompted(seen, cached=True)
+    mask, token = going_on.mask, torch.zeros(1, 1, dtype=torch.long)
+    going_on.logits(going_on.last)
+    for _ in range(tokens - 1):
+        mask = torch.cat([mask, mask.new_ones(1, 1)], 1)
+        hidden = run(head.decoder, head.decoder.get_input_embeddings()(token), mask, going_on.cache)
+        going_on.logits(hidden[:, 0])
+
+
+def in_turn(functions: list[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """CPU milliseconds of each call, the functions called in turn."""
+    times: list[list[float]] = [[] for _ in functions]
+    for repeat in range(repeats + 3):
+        for function, measured in zip(functions, times, strict=True):
+            began = time.thread_time()
+            function()
+            if repeat >= 3:
+                measured.append(1e3 * (time.thread_time() - began))
+    return times
+
+
+def compiled(head: Head) -> bool:
+    """Compile the network in place, where it is one that is called with fixed shapes."""
+    if isinstance(head, Diffusion):
+        head.denoiser.compile()
+    elif isinstance(head, Flow | OneStep):
+        head.expert.compile()
+    elif hasattr(head, "trunk"):
+        head.trunk.compile()
+    elif hasattr(head, "decoder") and not isinstance(head, Fast):
+        head.decoder.compile()
+    else:
+        return False
+    return True
+
+
+@torch.inference_mode()
+def measure(name: str, head: Head, repeats: int, compile_too: bool) -> list[dict[str, Any]]:
+    seen = context()
+    whole, passes = in_turn([lambda: head.sample(seen), bare(head, seen)], repeats)
+    logs = mean_of([math.log(w / p) for w, p in zip(whole, passes, strict=True)])
+    ratio = replace(logs, mean=math.exp(logs.mean), low=math.exp(logs.low), high=math.exp(logs.high))
+    metrics = {"sample_ms": mean_of(whole), "bare_ms": mean_of(passes), "ratio": ratio}
+    if compile_too and compiled(head):
+        (fast,) = in_turn([lambda: head.sample(seen)], repeats)
+        metrics["compiled_ms"] = mean_of(fast)
+    return [{"cell": {"head": name}, "metric": metric, **rate.to_dict(), "seeds": [], "recipe": "", "command": COMMAND}
+            for metric, rate in metrics.items()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/results/heads_sample.json"))
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--eager", action="store_true", help="do not compile")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for name, head in heads().items():
+        rows += measure(name, head, arguments.repeats, not arguments.eager)
+        print(name, {row["metric"]: round(row["mean"], 2) for row in rows if row["cell"]["head"] == name}, flush=True)
+        save_rows(arguments.out, rows)
+
+
+if __name__ == "__main__":
+    main()
