@@ -97,11 +97,13 @@ def patchwise(images: Float[Tensor, "b c h w"], side: int) -> Float[Tensor, "b n
 
 
 def plain_weights(transformer: Transformer) -> dict[str, Tensor]:
-    """The library model's weights with the adapters added in for good."""
+    """A copy of the library model's weights with the adapters added in; the model keeps both apart."""
     from peft.tuners.lora import LoraLayer
 
-    for module in transformer.modules():
-        if isinstance(module, LoraLayer) and not module.merged:
-            module.merge()
-    return {name.replace(".base_layer.", "."): tensor.detach().contiguous()
-            for name, tensor in transformer.model.state_dict().items() if ".lora_" not in name}
+    weights = {name.replace(".base_layer.", "."): tensor.detach().clone()
+               for name, tensor in transformer.model.state_dict().items() if ".lora_" not in name}
+    for name, module in transformer.model.named_modules():
+        if isinstance(module, LoraLayer):
+            for adapter in module.active_adapters:
+                weights[f"{name}.weight"] += module.get_delta_weight(adapter).detach()
+    return weights

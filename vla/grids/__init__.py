@@ -10,10 +10,11 @@ from vla.ablate import Grid
 from vla.grids.backbones import backbones
 from vla.grids.from_file import read_grid
 from vla.grids.heads import denoising, heads
+from vla.grids.lift3d import lift3d
 from vla.grids.lora import lora
 from vla.grids.summary import summary
 
-GRIDS = {grid.__name__: grid for grid in (backbones, lora, heads, denoising, summary)}
+GRIDS = {grid.__name__: grid for grid in (backbones, lora, heads, denoising, lift3d, summary)}
 
 
 def find_grid(name: str) -> Grid:
