@@ -43,6 +43,14 @@ ROBOTS.add(
     "a data set played back, which compares what it is sent with what was recorded",
     provides=("rgb", "whatever was recorded"),
 )
+ROBOTS.add(
+    "metaworld",
+    "robot_io.simulators.metaworld:MetaWorld",
+    "Meta-World's fifty Sawyer tasks, with words for each and their scripted experts",
+    paper="Yu et al., Meta-World (arXiv 1910.10897)",
+    needs=("swapvla[metaworld]",),
+    provides=("rgb", "depth", "intrinsics", "extrinsics", "scripted expert"),
+)
 
 __all__ = [
     "ROBOTS",
