@@ -126,6 +126,7 @@ def table(outcomes: Sequence[Outcome], command: str) -> list[Row]:
         pooled = pool([outcome.result for outcome in same])
         metrics = {"success": pooled.success, "wrong_object": pooled.wrong_object, "cycle_seconds": pooled.cycle_seconds,
                    "jerk_permille": pooled.jerk_permille, "latency_ms": pooled.mean_latency_ms,
+                   "latency_per_action_ms": pooled.latency_per_action_ms,
                    "trainable_thousands": mean_of([outcome.trainable / 1e3 for outcome in same]),
                    "train_memory_mb": mean_of([outcome.megabytes for outcome in same]),
                    "train_seconds": mean_of([outcome.train_seconds for outcome in same])}

@@ -27,7 +27,7 @@ def test_equal_recipes_are_one_run_and_rows_pool_the_seeds(grid: Grid, tmp_path:
     assert set(success) == {"4", "6", "four"}
     assert all(row["n"] == 4 and row["seeds"] == [20000, 20001] and row["low"] < row["high"] for row in success.values())
     assert success["4"]["mean"] == success["four"]["mean"] and success["4"]["recipe"] == success["four"]["recipe"]
-    assert {row["metric"] for row in rows} == {"success", "wrong_object", "jerk_permille", "latency_ms", "trainable_thousands",
+    assert {row["metric"] for row in rows} == {"success", "wrong_object", "jerk_permille", "latency_ms", "latency_per_action_ms", "trainable_thousands",
                                                "train_memory_mb", "train_seconds", "success_seed_0", "success_seed_1"}
 
 

@@ -60,6 +60,11 @@ class EvaluationResult:
         return mean_of([1e3 * trial.jerk for trial in self.trials if trial.jerk is not None])
 
     @property
+    def latency_per_action_ms(self) -> Rate:
+        """Prediction time per action carried out, trial by trial."""
+        return mean_of([sum(trial.infer_ms) / trial.steps for trial in self.trials if trial.steps])
+
+    @property
     def infer_ms(self) -> np.ndarray:
         """Every prediction's time, milliseconds."""
         return np.array([ms for trial in self.trials for ms in trial.infer_ms])
