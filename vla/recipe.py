@@ -135,6 +135,9 @@ class Train(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: Annotated[bool, RUN_ONLY] = Field(
         False, description="compute the backbone's activations again going backward: less memory, a third more time")
+    compile: Annotated[bool, RUN_ONLY] = Field(False, description="torch.compile: slower to start, faster from then on")
+    shard: Annotated[bool, RUN_ONLY] = Field(False, description="FSDP2: each of several processes keeps a slice of every weight")
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], RUN_ONLY] = Field((), description="where else to log")
     cache_features: bool | None = Field(None, description="compute frozen perception once; null: whenever possible")
     feature_dtype: Literal["float16", "float32"] = "float16"
     save_every: Annotated[int, RUN_ONLY] = Field(500, ge=1)

@@ -26,7 +26,7 @@ PARTIAL, OLD = ".partial", ".old"
 def sealing(folder: Path) -> Iterator[Path]:
     """Yield an empty folder to write into; when the block ends without an error it becomes `folder`, replacing any former one."""
     _recover(folder)
-    partial, old = _sibling(folder, PARTIAL), _sibling(folder, OLD)
+    partial, old = partial_of(folder), _sibling(folder, OLD)
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -58,6 +58,11 @@ def check_seal(folder: Path, thing: str) -> None:
             raise UserError(f"{thing} {folder}", f"'{name}' is missing", "a complete folder", remedy)
         if _digest(file) != digest:
             raise UserError(f"{thing} {folder}", f"'{name}' is corrupted: not what was written", "an intact file", remedy)
+
+
+def partial_of(folder: Path) -> Path:
+    """Where `sealing` is writing it, for other processes that write with it."""
+    return _sibling(folder, PARTIAL)
 
 
 def _sibling(folder: Path, ending: str) -> Path:

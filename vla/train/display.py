@@ -14,6 +14,7 @@ class Display:
     """A context manager around rich's live progress. stdout stays free for `--json`."""
 
     def __init__(self, shown: bool) -> None:
+        self.shown = shown
         self.console = Console(stderr=True, quiet=not shown)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),

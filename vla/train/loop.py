@@ -2,7 +2,7 @@
 
 Everything random in step i (dropout, augmentation, diffusion noise, which frames) is a function of (seed, i), and the learning
 rate is one of i, so the state is weights, AdamW's moments and the moving average: on a CPU a run that was killed and started
-again ends with the same bits as one that was not. Accelerate places the model on a device, casts, and joins processes.
+again ends with the same bits as one that was not. Several processes may share a run (`vla.train.crew`).
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from robot_io import RobotSpec, UserError
 from vla.cache import weights_digest
 from vla.data import Demonstrations, Samples
+from vla.frames import Frames
 from vla.normalize import Normalizer
 from vla.policy import Policy
 from vla.recipe import Recipe
 from vla.seeds import mix
 from vla.train.checkpoint import State, restore_newest, save_checkpoint
+from vla.train.crew import Crew
 from vla.train.display import Display
 from vla.train.features import Features, obstacle, reach
+from vla.train.meter import Meter
 from vla.train.optimizer import Ema, learning_rate, make_optimizer
 from vla.train.run import Run, TrainResult
+from vla.train.trackers import Trackers
 from vla.tuning import parts_table
 
 VALIDATION_FRAMES = 512
@@ -61,25 +63,31 @@ class Trainer:
     """One process' share of a run."""
 
     def __init__(self, recipe: Recipe, run: Run, display: Display, build: Build = Policy.build) -> None:
-        self.recipe, self.run, self.display = recipe, run, display
+        self.recipe, self.run, self.display, self.build = recipe, run, display, build
         self.demonstrations = Demonstrations(recipe)
-        policy = build(recipe, self.demonstrations.spec, self.demonstrations.normalizer())
-        policy.head.study(lambda: self._chunks(policy))
+        self.crew = Crew(recipe)
+        policy = self._new_policy()
         if recipe.train.gradient_checkpointing:
             policy.plain_backbone.enable_checkpointing()
         self.caching = _may_cache(policy)
         display.print(parts_table(policy, recipe.train))
-        AcceleratorState._reset_state()  # else a second run in this process could not have another precision
-        self.accelerator = Accelerator(cpu=recipe.train.device == "cpu",
-                                       mixed_precision={"float32": "no", "bfloat16": "bf16"}[recipe.train.precision])
-        self.policy = policy.to(self.accelerator.device)
+        self.policy = policy.to(self.crew.device)
         digests = {"data": self.demonstrations.digest, "frozen weights": weights_digest(policy, trainable=False)}
+        self.frames: Frames | None = None
+        self.features: Features | None = None
+        if self.crew.shards:
+            self._open_pictures()  # what is computed ahead needs whole weights
+            self.crew.shard(policy)
         ema = Ema(policy, recipe.train.ema) if recipe.train.ema is not None else None
         self.state = State(policy, make_optimizer(policy, recipe.train), ema, digests)
         restore_newest(self.state, run.checkpoints)
-        run.claim()
-        run.rewind_log(self.state.step)
-        self.model, self.optimizer = self.accelerator.prepare(policy, self.state.optimizer)
+        self.trackers = Trackers(recipe, run.folder) if self.crew.main else Trackers.none()
+        self.crew.wait()
+        if self.crew.main:
+            run.claim()
+            run.rewind_log(self.state.step)
+        self.model, self.optimizer = self.crew.wrap(policy), self.state.optimizer
+        self.meter = Meter(self.crew.device, torch.bfloat16 if recipe.train.precision == "bfloat16" else torch.float32)
 
     def fit(self) -> None:
         """Take the remaining steps and save the policy."""
@@ -89,7 +97,8 @@ class Trainer:
             self._open_pictures()
         recent: list[dict[str, Tensor]] = []
         while state.step < train.steps:
-            recent.append(self.advance(state.step))
+            with self.meter.step(count=self.display.shown or bool(train.trackers)):
+                recent.append(self.advance(state.step))
             state.step += 1
             state.seconds = time.perf_counter() - began
             numbers: dict[str, float] = {}
@@ -98,33 +107,48 @@ class Trainer:
                 recent = []
             if self._due(train.val_every) and len(self.demonstrations.validation):
                 numbers["val_loss"] = self.validate()
-                self.run.log({"step": state.step, "val_loss": numbers["val_loss"], "seconds": state.seconds})
-            if self._due(train.save_every) and self.accelerator.is_main_process:
-                save_checkpoint(state, self.run.checkpoints)
+                self._write({"step": state.step, "val_loss": numbers["val_loss"], "seconds": state.seconds})
+            if self._due(train.save_every):
+                save_checkpoint(state, self.run.checkpoints, self.crew)
             self.display.step(state.step, train.steps, numbers)
-        if state.ema is not None:
-            state.ema.apply()
-        if self.accelerator.is_main_process:
+        self._finish()
+
+    def _finish(self) -> None:
+        """Save the policy, with the averaged weights if there is an average."""
+        if self.state.ema is not None:
+            self.state.ema.apply()
+        if self.crew.shards:
+            whole = self.crew.whole(self.policy)
+            if self.crew.main:
+                self.policy = self._new_policy()
+                self.policy.load_state_dict(whole)
+        if self.crew.main:
             self.policy.eval().save(self.run.policy)
+        self.trackers.close()
+        self.crew.wait()
 
     def advance(self, step: int) -> dict[str, Tensor]:
-        """Step `step` of the optimizer; returns what to log of it, still on the device."""
-        train, accelerator = self.recipe.train, self.accelerator
-        torch.manual_seed(mix(train.seed, step, accelerator.process_index))
-        samples = self.samples(self.demonstrations.order(step)[accelerator.process_index :: accelerator.num_processes])
+        """Step `step` of the optimizer; returns what to log of it, this process' share, still on the device."""
+        train, crew = self.recipe.train, self.crew
+        torch.manual_seed(mix(train.seed, step, crew.rank))
+        with self.meter.waiting():
+            index = self.demonstrations.order(step)
+            samples = self.samples(crew.own(index))
+            valid = int(self.demonstrations.windows(index)[1].sum())  # of all processes' samples
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, train)
         self.model.train()
         parts = samples.split(train.accumulate)
         logged: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
-            share = part.valid.sum() / samples.valid.sum()  # losses are means over valid steps, so parts add up exactly
-            with accelerator.no_sync(self.model) if number < len(parts) else nullcontext():
+            last = number == len(parts)
+            share = part.valid.sum() / valid  # losses are means over valid steps, so parts add up exactly
+            with crew.syncing(self.model, last=last):
                 loss = self.model(part.batch, part.actions, part.valid, part.percept)
-                accelerator.backward(loss.total * share)
+                crew.backward(self.model, loss.total * share, last=last)
             for name, value in {**loss.parts, "loss": loss.total}.items():
                 logged[name] = logged.get(name, 0) + value.detach() * share
-        logged["grad_norm"] = accelerator.clip_grad_norm_(self.model.parameters(), train.grad_clip or math.inf)
+        logged["grad_norm"] = crew.clip(self.policy.parameters(), train.grad_clip) / crew.size
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.state.ema is not None:
@@ -154,6 +178,7 @@ class Trainer:
                 steps = float(samples.valid.sum())
                 total += steps * float(self.model(samples.batch, samples.actions, samples.valid, samples.percept).total)
                 count += steps
+            self.crew.let_go(self.policy)  # before the weights change back
         return total / count
 
     def _chunks(self, policy: Policy) -> tuple[Tensor, Tensor]:
@@ -163,7 +188,14 @@ class Trainer:
         actions, valid = self.demonstrations.windows(frames)
         return policy.normalizer.action.normalize(torch.from_numpy(actions)), torch.from_numpy(valid)
 
+    def _new_policy(self) -> Policy:
+        policy = self.build(self.recipe, self.demonstrations.spec, self.demonstrations.normalizer())
+        policy.head.study(lambda: self._chunks(policy))
+        return policy
+
     def _open_pictures(self) -> None:
+        if self.frames is not None or self.features is not None:
+            return
         self.features = Features(self.policy, self.demonstrations, self.display.track) if self.caching else None
         self.frames = None if self.caching else self.demonstrations.open_frames(self.display.track, depth=self.policy.needs_depth)
 
@@ -176,14 +208,20 @@ class Trainer:
         Raises:
             UserError: the loss is not a number any more; the last checkpoint is from before.
         """
-        means = {name: float(torch.stack([torch.as_tensor(row[name]).float() for row in recent]).mean()) for name in recent[0]}
+        means = {name: float(self.crew.sum(torch.stack([torch.as_tensor(row[name]).float() for row in recent]).mean()))
+                 for name in recent[0]}
         if not math.isfinite(means["loss"]):
             raise UserError("training", f"the loss is {means['loss']} at step {self.state.step}", "a finite loss",
                             f"lower train.learning_rate (now {self.recipe.train.learning_rate}) and use a new run folder")
         rate = learning_rate(self.state.step - 1, self.recipe.train)
-        if self.accelerator.is_main_process:
-            self.run.log({"step": self.state.step, **means, "lr": rate, "seconds": round(self.state.seconds, 3)})
-        return {"loss": means["loss"], "lr": rate}
+        speed = self.meter.read(self.recipe.train.batch_size)
+        self._write({"step": self.state.step, **means, "lr": rate, "seconds": round(self.state.seconds, 3), **speed})
+        return {"loss": means["loss"], "lr": rate, **speed}
+
+    def _write(self, row: dict[str, float]) -> None:
+        if self.crew.main:
+            self.run.log(row)
+            self.trackers.log(row)
 
 
 def _may_cache(policy: Policy) -> bool:
