@@ -2,7 +2,7 @@
 
 At 80 Hz a chunk of 16 steps is a fifth of a second. The eye was pretrained on another robot's table, so it is tuned too.
 
-    vla collect data/metaworld 'robot={kind: metaworld, tasks: [drawer-open, door-close, button-press-topdown, window-open, faucet-open]}'
+    vla collect data/metaworld robot.kind=metaworld 'robot.tasks=[drawer-open, door-close, button-press-topdown, window-open, faucet-open]'
     vla train metaworld data.root=data/metaworld
 """
 
@@ -20,7 +20,7 @@ def metaworld() -> Recipe:
     plain = pick().to_dict()
     changes = {
         "name": "metaworld",
-        "robot": {"kind": "metaworld", "tasks": FIVE},
+        "robot": {"kind": "metaworld", "tasks": list(FIVE)},
         "data": plain["data"] | {"root": str(Path("runs/metaworld/data")), "state": True},
         "horizon": 16,
         "execute": 8,
