@@ -17,7 +17,7 @@ HEADS.add(
     "a chunk denoised by an MLP, a U-Net or a DiT, with DDPM, DDIM or DPM-Solver",
     paper="Chi et al., Diffusion Policy (arXiv 2303.04137); VO-DP (arXiv 2510.15530)",
     needs=("readout",),
-    provides=("chunk", "noise", "guide"),
+    provides=("chunk", "noise", "guide", "prefix"),
 )
 HEADS.add(
     "vocabulary",
@@ -57,7 +57,7 @@ HEADS.add(
     "π0's action expert, 0.3 B: flow matching, attending to every layer of π0's VLM (backbone.kind=pi0)",
     paper="Black et al., π0 (arXiv 2410.24164)",
     needs=("layers",),
-    provides=("chunk", "noise"),
+    provides=("chunk", "noise", "prefix"),
 )
 HEADS.add(
     "flow",
@@ -65,7 +65,7 @@ HEADS.add(
     "flow-matched action chunk: Beta-distributed time, Euler, Heun or midpoint steps, a small action expert of choice",
     paper="Black et al., π0 (arXiv 2410.24164); Lipman et al. (arXiv 2210.02747)",
     needs=("hidden",),
-    provides=("chunk", "noise", "guide"),
+    provides=("chunk", "noise", "guide", "prefix"),
 )
 HEADS.add(
     "one_step",

@@ -10,7 +10,6 @@ In: what the expert reads, from readouts to the keys and values of every layer. 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -32,7 +31,7 @@ from heads.flow_matching import (
     guided,
     initial_noise,
 )
-from heads.flow_prefix import Kept
+from heads.flow_prefix import Kept, differentiable
 from heads.head import Guide, Head, Loss, Output, Prefix
 from robot_io import UserError
 from robot_io.registry import ComponentConfig
@@ -111,24 +110,21 @@ class Flow(Head):
         shape = (len(context.mask), n, self.output.horizon, self.output.action_dim)
         noise = initial_noise(shape, noise, like=seen.parts[0]).flatten(0, 1)
         if prefix is not None:
-            return self.follow(Kept.of(prefix, shape, noise, self.config.prefix_weight), seen.repeat(n), noise, guide).view(shape)
-        field = self.field(seen.repeat(n))
-        return self.integrate(field if guide is None else guided(field, guide), noise).view(shape)
+            with differentiable(Kept.of(prefix, shape, noise, self.config.prefix_weight), noise) as (kept, noise):
+                field = self.field(seen.repeat(n).each(torch.clone), guide)
+                return kept.follow(field, noise, self.integrate).view(shape)
+        return self.integrate(self.field(seen.repeat(n), guide), noise).view(shape)
 
     def integrate(self, field: VelocityField, noise: Float[Tensor, "n t a"]) -> Float[Tensor, "n t a"]:
         return SOLVERS[self.config.solver](field, noise, self.config.steps)
 
-    def follow(self, kept: Kept, seen: Seen, noise: Float[Tensor, "n t a"], guide: Guide | None) -> Float[Tensor, "n t a"]:
-        """Real-time chunking. It differentiates the network, which inference mode forbids, also for tensors made in it: so it
-        works on copies."""
-        with torch.inference_mode(False), torch.no_grad():
-            noise, kept = noise.clone(), replace(kept, actions=kept.actions.clone(), weights=kept.weights.clone())
-            field = kept.pull(self.field(seen.each(torch.clone)))
-            field = field if guide is None else guided(field, guide)
-            return kept.settle(self.integrate(kept.freeze(field, noise), noise))
+    def field(self, seen: Seen, guide: Guide | None) -> VelocityField:
+        """The velocity for these contexts, turned by `guide` if there is one."""
+        field = self.unguided(seen)
+        return field if guide is None else guided(field, guide)
 
-    def field(self, seen: Seen) -> VelocityField:
-        """The velocity for these contexts, with classifier-free guidance if configured: both predictions in one pass."""
+    def unguided(self, seen: Seen) -> VelocityField:
+        """The velocity, with classifier-free guidance if configured: both predictions in one pass."""
         scale = self.config.guidance_scale
         both = seen if scale == 1.0 else seen.and_blind(self.unconditional)
 

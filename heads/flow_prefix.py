@@ -11,7 +11,9 @@ Shapes: N chunks at once, T = horizon, A action dimensions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -73,6 +75,18 @@ class Kept:
         frozen, line = self.weights >= 1.0, noise - self.actions
         return lambda chunk, time: torch.where(frozen, line, field(chunk, time))
 
+    def follow(self, field: VelocityField, noise: Float[Tensor, "n t a"],
+               integrate: Callable[[VelocityField, Tensor], Tensor]) -> Float[Tensor, "n t a"]:
+        """The chunk that goes on from the prefix. Outside of inference mode only: it differentiates the field."""
+        return self.settle(integrate(self.freeze(self.pull(field), noise), noise))
+
     def settle(self, chunk: Float[Tensor, "n t a"]) -> Float[Tensor, "n t a"]:
         """Frozen steps to the bit: their line ends there, but for rounding."""
         return torch.where(self.weights >= 1.0, self.actions, chunk)
+
+
+@contextmanager
+def differentiable(kept: Kept, noise: Tensor) -> Iterator[tuple[Kept, Tensor]]:
+    """Inference mode left for a while, with copies of both that may be differentiated; so must be whatever else the field uses."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield replace(kept, actions=kept.actions.clone(), weights=kept.weights.clone()), noise.clone()

@@ -11,6 +11,8 @@ In: `layers` and `continuation` of `backbones.pi0`. Out: `[B, n, T, A]`, normali
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -25,6 +27,8 @@ from backbones.context import Context
 from backbones.pi0 import ExpertInput
 from backbones.pi0_checkpoint import PUBLISHED, architecture, load
 from heads.diffusion import hold_last
+from heads.flow_matching import VelocityField, euler
+from heads.flow_prefix import Kept, differentiable
 from heads.head import Guide, Head, Loss, Output, Prefix
 from robot_io import UserError
 from robot_io.registry import ComponentConfig
@@ -58,14 +62,15 @@ class PI0(Head):
     `noise [B, n, T, A]` fixes the draw; as `[B, n, T, 32]` it also fixes the padding, which else always gets the same noise.
     """
 
-    supports = frozenset({"noise"})
-    sampling = frozenset({"steps"})
+    supports = frozenset({"noise", "prefix"})
+    sampling = frozenset({"steps", "prefix_weight"})
 
     class Config(ComponentConfig):
         kind: Literal["pi0"] = "pi0"
         checkpoint: str | None = Field(PUBLISHED, description="local folder or hub id; null: random weights")
         architecture: dict[str, Any] = Field({}, description="fields of PI0Config that are not as published; as in the backbone")
         steps: int = Field(10, ge=1, description="Euler steps of a sample")
+        prefix_weight: float = Field(5.0, ge=0, description="β of real-time chunking (`heads.flow_prefix`)")
 
     def __init__(self, config: Config, output: Output) -> None:
         """Raises `UserError` for more action dimensions than π0 has, or a backbone of another width than its VLM."""
@@ -103,16 +108,30 @@ class PI0(Head):
 
     def sample(self, context: Context, *, n: int = 1, noise: Tensor | None = None, guide: Guide | None = None,
                condition: Tensor | None = None, prefix: Prefix | None = None) -> Float[Tensor, "b n t a"]:
-        """Integrate n chunks per sample from noise in `config.steps` Euler steps. The prefix is not run again."""
-        self.refuse_unsupported(guide=guide, condition=condition, prefix=prefix)
-        prefix = {name: value.repeat_interleave(n, 0) for name, value in self._prefix(context).items()}
-        chunk = self._noise(len(context.mask), n, noise).flatten(0, 1)
-        layers, step = self._layers(context, n), -1.0 / self.config.steps
-        for i in range(self.config.steps):
-            time = torch.full((len(chunk),), 1.0 + i * step, device=chunk.device)
-            cache = DynamicCache(layers)  # a new one each time: the expert appends its own keys and values to it
-            chunk = chunk + step * self.expert(**prefix, past_key_values=cache, noise=chunk, timestep=time).logits
+        """Integrate n chunks per sample from noise in `config.steps` Euler steps. The VLM is not run again."""
+        self.refuse_unsupported(guide=guide, condition=condition)
+        noise = self._noise(len(context.mask), n, noise).flatten(0, 1)
+        integrate = partial(euler, steps=self.config.steps)
+        if prefix is None:
+            chunk = integrate(self._field(context, n), noise)
+        else:
+            shape = (len(context.mask), n, *noise.shape[1:])
+            padded = replace(prefix, actions=F.pad(prefix.actions, (0, noise.shape[-1] - prefix.actions.shape[-1])))
+            with differentiable(Kept.of(padded, shape, noise, self.config.prefix_weight), noise) as (kept, noise):
+                chunk = kept.follow(self._field(context, n), noise, integrate)
         return chunk[..., : self.output.action_dim].unflatten(0, (-1, n)).float()
+
+    def _field(self, context: Context, n: int) -> VelocityField:
+        """The expert's velocity, for every sample n times."""
+        seen = {name: value.repeat_interleave(n, 0) for name, value in self._prefix(context).items()}
+        layers = self._layers(context, n)
+
+        def velocity(chunk: Tensor, time: float) -> Tensor:
+            cache = DynamicCache(layers)  # a new one each time: the expert appends its own keys and values to it
+            times = torch.full((len(chunk),), time, device=chunk.device)
+            return self.expert(**seen, past_key_values=cache, noise=chunk, timestep=times).logits
+
+        return velocity
 
     def _prefix(self, context: Context) -> dict[str, Tensor]:
         """State and mask as the expert wants them.

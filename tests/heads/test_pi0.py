@@ -11,6 +11,7 @@ import torch
 from toy_context import context as other_context
 from toy_pi0 import ARCHITECTURE, IMAGE, OUTPUT, PROMPTS, halves, options, save_tokenizer, whole
 
+from heads.head import Prefix
 from heads.pairing import require_pairing
 from heads.pi0 import PI0
 from perception.percept import Percept
@@ -111,6 +112,19 @@ def test_noise_fixes_the_draw_whatever_torchs_seed(pair, seen):
     torch.manual_seed(2)
     assert torch.equal(pair[1].sample(seen, noise=noise), first)
     assert not torch.equal(pair[1].sample(seen), free)
+
+
+def test_a_prefix_is_kept_to_the_bit_and_gone_on_from(pair, seen):
+    noise = torch.randn(2, 2, 5, 6)
+    given = Prefix(ACTIONS, torch.tensor([1.0, 1.0, 0.5, 0.0, 0.0]))
+    free = pair[1].sample(seen, n=2, noise=noise)
+    with torch.inference_mode():
+        found = pair[1].sample(pair[0](pictures(), PROMPTS, STATE), n=2, noise=noise, prefix=given)
+    assert torch.equal(found[:, :, :2], ACTIONS[:, None, :2].expand(2, 2, 2, 3))
+    assert (found[:, :, 2:] - free[:, :, 2:]).abs().max() > 1e-4
+    assert (found[:, :, 2] - ACTIONS[:, None, 2]).abs().mean() < (free[:, :, 2] - ACTIONS[:, None, 2]).abs().mean()
+    unweighted = pair[1].sample(seen, n=2, noise=noise, prefix=Prefix(ACTIONS, torch.zeros(5)))
+    torch.testing.assert_close(unweighted, free, atol=1e-5, rtol=1e-5)
 
 
 def test_invalid_steps_influence_neither_loss_nor_gradients(pair, seen):
