@@ -1,7 +1,7 @@
 """Chunked offline RL against imitation on the tabletop, from demonstrations of uneven quality.
 
     python benchmarks/chunked_rl.py --run runs/chunked_rl            # everything; goes on where it stopped
-    python benchmarks/chunked_rl.py --run runs/chunked_rl --only co_rft --seeds 1 --trials 30 --split validation
+    python benchmarks/chunked_rl.py --only CO-RFT --seeds 1 --trials 30 --split validation --out /tmp/trying.json
 
 The demonstrator (`Uneven`) is good or bad by the episode: at full or half speed, with a steady or an unsteady hand, and what is recorded
 is what was done. Some of its episodes fail. Imitation learns from those that succeed, reinforcement learning from all of them.
@@ -21,6 +21,7 @@ from robot_io.tabletop.robot import TabletopRobot
 from vla.collect import collect
 from vla.evaluate.evaluate import EvaluationResult, evaluate, pool
 from vla.evaluate.seeds import seeds as scenes_of
+from vla.evaluate.statistics import percent
 from vla.recipe import load_recipe
 from vla.results import Row, save_rows
 from vla.rl.loop import learn
@@ -51,7 +52,7 @@ class Uneven(Expert):
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table. `init` names the cell it begins with; imitation begins with none."""
+    """A row of the table: a preset, and the row that it begins with. Imitation begins with none, and is trained once."""
 
     name: str
     preset: str
@@ -59,70 +60,64 @@ class Cell:
     init: str | None = None
 
 
-FROM = ("train.steps=600", "train.batch_size=32", "train.save_every=200")
-REGRESSION = ("head.kind=regression", "head.trunk={kind: fc, width: 256}")
+IMITATION = ("train.batch_size=32", "train.save_every=200")
+REGRESSION = ("head.kind=regression", "head.trunk={kind: fc, width: 256}", "train.steps=400")
+SHORT = ("optim.steps=600", "optim.batch_size=64", "optim.refresh=200", "optim.val_every=200", "optim.save_every=200", "critic.width=48",
+         "optim.critic_learning_rate=1e-3")
+"""What two busy cores can do: fixed beforehand, tuned for no row."""
+DRAWING = "algorithm.bootstrap_draws=4"
 
 CELLS = (
-    Cell("imitation, diffusion", "raw", FROM),
-    Cell("+ imitation", "imitate", (), "imitation, diffusion"),
-    Cell("+ Q-chunking, best of 32", "q_chunking", (), "imitation, diffusion"),
-    Cell("+ 1-step TD, best of 32", "one_step_td", (), "imitation, diffusion"),
-    Cell("+ n-step TD, best of 32", "n_step", (), "imitation, diffusion"),
-    Cell("+ IQL, weighted regression", "iql", (), "imitation, diffusion"),
-    Cell("imitation, regression", "raw", (*FROM, *REGRESSION)),
-    Cell("+ imitation (regression)", "imitate", (), "imitation, regression"),
-    Cell("+ CO-RFT", "co_rft", (), "imitation, regression"),
+    Cell("imitation, diffusion", "raw", (*IMITATION, "train.steps=600")),
+    Cell("+ Q-chunking, best of 32", "q_chunking", (DRAWING,), "imitation, diffusion"),
+    Cell("imitation, regression", "raw", (*IMITATION, *REGRESSION)),
+    Cell("+ CO-RFT", "co_rft", ("algorithm.actor_after=200",), "imitation, regression"),
+    Cell("+ as much imitation", "imitate", (), "imitation, diffusion"),
+    Cell("+ 1-step TD, best of 32", "one_step_td", (DRAWING,), "imitation, diffusion"),
+    Cell("+ n-step TD, best of 32", "n_step", (DRAWING,), "imitation, diffusion"),
+    Cell("+ as much imitation (regression)", "imitate", (), "imitation, regression"),
+    Cell("+ IQL, weighted regression", "iql", ("algorithm.actor_after=200",), "imitation, diffusion"),
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/chunked_rl"))
-    parser.add_argument("--only", nargs="*", help="cells by (part of) their name")
-    parser.add_argument("--seeds", type=int, default=3, help="training seeds")
+    parser.add_argument("--only", nargs="*", help="rows by a part of their name")
+    parser.add_argument("--seeds", type=int, default=3, help="training seeds of the reinforcement-learning rows")
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--set", nargs="*", default=[], help="overrides of the RL recipes, for trying things on validation scenes")
-    parser.add_argument("--tag", default="", help="added to the run folders' names")
-    parser.add_argument("--out", type=Path, default=None, help="where the rows go; nowhere if left out")
+    parser.add_argument("--out", type=Path, default=OUT, help="where the rows go")
     options = parser.parse_args()
     data = options.run / "data"
     collect(ROBOT, data, episodes=EPISODES, policy="benchmarks.chunked_rl:Uneven", workers=1)
-    rows: list[Row] = []
-    for cell in CELLS:
-        if options.only and not any(part in cell.name for part in options.only):
-            continue
-        results = []
-        for seed in range(options.seeds):
-            folder = trained(cell, seed, options.run, data, options.set, options.tag)
-            results.append(evaluate(folder / "policy", ROBOT, scenes_of(options.split, options.trials), workers=1,
-                                    out=folder / f"{options.split}.jsonl"))
-            print(f"{cell.name}, seed {seed}: {results[-1].success}, cycle {results[-1].cycle_seconds}", flush=True)
-        rows += rows_of(cell, results)
-    if options.out:
-        save_rows(options.out, rows)
+    results: dict[str, list[EvaluationResult]] = {}
+    for seed in range(options.seeds):
+        for cell in CELLS:
+            if (options.only and not any(part in cell.name for part in options.only)) or (cell.init is None and seed > 0):
+                continue
+            folder = trained(cell, seed, options.run, data)
+            found = evaluate(folder / "policy", ROBOT, scenes_of(options.split, options.trials), out=folder / f"{options.split}.jsonl")
+            results.setdefault(cell.name, []).append(found)
+            print(f"{cell.name}, seed {seed}: {percent(found.success)}, cycle {found.cycle_seconds.mean:.2f} s", flush=True)
+            save_rows(options.out, [row for name, done in results.items() for row in rows_of(name, done)])
 
 
-def trained(cell: Cell, seed: int, root: Path, data: Path, changes: list[str], tag: str) -> Path:
-    """The run of one cell and training seed, made if it is not there."""
-    folder = root / f"{name_of(cell)}-{seed}{tag if cell.init else ''}"
+def trained(cell: Cell, seed: int, root: Path, data: Path) -> Path:
+    """The run of one row and training seed, made if it is not there."""
+    folder = root / f"{''.join(letter if letter.isalnum() else '-' for letter in cell.name).strip('-')}-{seed}"
     if cell.init is None:
-        train(load_recipe(cell.preset, [*cell.overrides, f"data.root={data}", f"train.seed={seed}"]),
-              folder, progress=False)
+        train(load_recipe(cell.preset, [*cell.overrides, f"data.root={data}", f"train.seed={seed}"]), folder, progress=False)
     else:
-        init = trained(next(other for other in CELLS if other.name == cell.init), seed, root, data, [], "")
-        learn(load_rl_recipe(cell.preset, [*cell.overrides, f"optim.seed={seed}", *changes], data=[data], init=init), folder, progress=False)
+        init = trained(next(other for other in CELLS if other.name == cell.init), 0, root, data)
+        learn(load_rl_recipe(cell.preset, [*SHORT, *cell.overrides, f"optim.seed={seed}"], data=[data], init=init), folder, progress=False)
     return folder
 
 
-def name_of(cell: Cell) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in cell.name).strip("-")
-
-
-def rows_of(cell: Cell, results: list[EvaluationResult]) -> list[Row]:
+def rows_of(name: str, results: list[EvaluationResult]) -> list[Row]:
     pooled = pool(results)
     metrics = {"success": pooled.success, "cycle_seconds": pooled.cycle_seconds}
-    return pooled.rows_of(metrics, {"policy": cell.name, "training seeds": str(len(results))}, "python benchmarks/chunked_rl.py")
+    return pooled.rows_of(metrics, {"policy": name, "training seeds": str(len(results))}, "python benchmarks/chunked_rl.py")
 
 
 if __name__ == "__main__":
