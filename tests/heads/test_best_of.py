@@ -6,7 +6,7 @@ import torch
 from toy_context import OUTPUT, all_valid, chunk, context
 
 from backbones.context import Context
-from heads.best_of import BestOf, choose
+from heads.best_of import BestOf, by_critic
 from heads.critic import ChunkCritic
 from robot_io.registry import ComponentConfig
 
@@ -24,18 +24,18 @@ def loves() -> Loves:
     return Loves(ChunkCritic.Config(width=8, heads=2), OUTPUT)
 
 
-def test_the_most_valued_draw_is_chosen_and_a_prefix_may_decide():
+def test_a_prefix_may_decide_and_the_most_sceptical_member_does():
     drawn = torch.stack([chunk(3, seed) for seed in range(6)], 1)
     for read in (None, 1, 2):
-        best = choose(loves(), context(3), drawn, read)
-        worth = drawn[:, :, :read, 0].sum(-1)
-        assert torch.equal(best, drawn[torch.arange(3), worth.argmax(1)])
+        torch.testing.assert_close(by_critic(loves(), read)(context(3), drawn), drawn[:, :, :read, 0].sum(-1))
+    split = ChunkCritic(ChunkCritic.Config(width=8, heads=2), OUTPUT)
+    torch.nn.init.constant_(split.members[1].value.bias, -0.5)
+    torch.testing.assert_close(by_critic(split)(context(3), drawn), torch.full((3, 6), -0.5))
 
 
 def test_it_is_a_head_that_does_what_its_inner_head_may_do():
     torch.manual_seed(0)
-    head = BestOf(BestOf.Config(head=INNER, critic=ChunkCritic.Config(width=8, heads=2), draws=16), OUTPUT).eval()
-    head.critic = loves()
+    head = BestOf(BestOf.Config(head=INNER, critic=ChunkCritic.Config(width=8, heads=2), draws=16), OUTPUT, critic=loves()).eval()
     torch.nn.init.normal_(head.head.denoiser.predict.weight, std=0.3)
     with torch.no_grad():
         chosen, plain = head.sample(context(5), n=3), head.head.sample(context(5), n=48)

@@ -19,7 +19,8 @@ from pydantic import Field
 from torch import Tensor
 
 from backbones.context import Context
-from heads.best_of import choose
+from heads.best_of import by_critic
+from heads.chooser import Chooser
 from heads.critic import ChunkCritic
 from heads.head import Head, Loss, Output
 from robot_io.registry import ComponentConfig
@@ -116,7 +117,7 @@ class CalQL(Algorithm):
     def act(self, context: Context, seen: Context) -> Float[Tensor, "b 1 h a"]:
         if self.climbs:
             return self.head.sample(seen)
-        return choose(self.critic, context, self.head.sample(seen, n=self.config.acting_draws), self.chunk).unsqueeze(1)
+        return Chooser(self.head, by_critic(self.critic, self.chunk), self.config.acting_draws).sample(seen)
 
     def follow(self, tau: float) -> None:
         super().follow(tau)

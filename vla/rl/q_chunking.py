@@ -3,10 +3,10 @@
 - critic: every prefix on its own return; the bootstrap is the best of N chunks that the imitation head draws in the next state, by the
   lower of the target critics. Contexts are fixed, so these draws are made once for every frame.
 - `extract: best_of` (their QC): the head stays as it is, and acts by drawing N and choosing (`heads.best_of`).
-- `extract: distil` (their QC-FQL; FQL, arXiv 2502.02538): the head with a single denoising step learns to go where the many-step head goes
+- `extract: distil` (their QC-FQL; FQL, arXiv 2502.02538): a one-step student (`heads.one_step`) learns to go where the many-step head goes
   from the same noise, and up the critic. One step to act with, no critic.
 
-Needs a head that draws; to distil it, one that takes `noise` and has `steps`, such as diffusion.
+Needs a head that draws; to distil it, one that honours `noise`, such as diffusion or flow.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from pydantic import Field
 from torch import Tensor
 
 from backbones.context import Context
-from heads import HEADS
-from heads.best_of import BestOf, choose
+from heads.best_of import BestOf, by_critic
+from heads.chooser import Chooser
 from heads.critic import ChunkCritic
 from heads.head import Head, Loss, Output
+from heads.one_step import OneStep, student_of
 from robot_io import UserError
 from robot_io.registry import ComponentConfig
 from vla.rl.algorithm import Algorithm, Batch, draws, follower, masked_mean, move, values_fixed
@@ -55,10 +56,12 @@ class QChunking(Algorithm):
         actor_after: int = Field(500, ge=0)
 
     def __init__(self, config: Config, head: Head, critic: ChunkCritic, chunk: int, output: Output) -> None:
-        student = one_step(head, output) if config.extract == "distil" else head
-        super().__init__(student, critic, chunk)
-        self.config, self.teacher = config, follower(head)
-        self.slow_head = follower(student)
+        teacher = follower(head)
+        if config.extract == "distil":
+            head = OneStep(student_of(teacher), output)
+            head.learn_from(teacher)
+        super().__init__(head, critic, chunk)
+        self.config, self.teacher, self.slow_head = config, teacher, follower(head)
         self.register_buffer("candidates", None, persistent=False)
 
     def prepare(self, contexts: Context) -> None:
@@ -96,7 +99,7 @@ class QChunking(Algorithm):
     def act(self, context: Context, seen: Context) -> Float[Tensor, "b 1 h a"]:
         if self.config.extract == "distil":
             return self.head.sample(seen)
-        return choose(self.critic, context, self.head.sample(seen, n=self.config.draws), self.chunk).unsqueeze(1)
+        return Chooser(self.head, by_critic(self.critic, self.chunk), self.config.draws).sample(seen)
 
     def follow(self, tau: float) -> None:
         super().follow(tau)
@@ -105,7 +108,7 @@ class QChunking(Algorithm):
 
     def acting(self, config: ComponentConfig, output: Output) -> tuple[ComponentConfig, Head]:
         if self.config.extract == "distil":
-            return config.model_copy(update={"steps": 1}), self.head
+            return self.head.config, self.head
         return best_of(config, self.head, self.critic, self.config.draws, self.chunk, output)
 
 
@@ -113,17 +116,4 @@ def best_of(config: ComponentConfig, head: Head, critic: ChunkCritic, draws: int
             output: Output) -> tuple[ComponentConfig, Head]:
     """A head and its critic as one head that chooses."""
     both = BestOf.Config(head=config, critic=critic.config, draws=draws, read=None if read == output.horizon else read)
-    chooser = BestOf(both, output)
-    chooser.head, chooser.critic = head, critic
-    return both, chooser
-
-
-def one_step(head: Head, output: Output) -> Head:
-    """The same head, weights included, that denoises in a single step."""
-    config = head.config
-    if "noise" not in head.supports or "steps" not in type(config).model_fields:
-        raise UserError(f"head '{config.kind}'", "has no noise to be distilled from in one step", "a head that denoises, such as diffusion",
-                        "set algorithm.extract=best_of")
-    student = HEADS.load(config.kind)(config.model_copy(update={"steps": 1}), output)
-    student.load_state_dict(head.state_dict())
-    return student
+    return both, BestOf(both, output, head, critic)

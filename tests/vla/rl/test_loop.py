@@ -23,7 +23,7 @@ def bits(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(("preset", "head", "acts"), [
     ("co_rft", "regression", "regression"), ("cal_ql", "regression", "regression"), ("cal_ql", "diffusion", "best_of"),
-    ("q_chunking", "diffusion", "best_of"), ("q_distilled", "diffusion", "diffusion"), ("iql", "tokens", "tokens"),
+    ("q_chunking", "diffusion", "best_of"), ("q_distilled", "diffusion", "one_step"), ("iql", "tokens", "tokens"),
     ("n_step", "diffusion", "best_of"), ("imitate", "diffusion", "diffusion")])
 def test_every_algorithm_makes_a_policy_that_drives(preset: str, head: str, acts: str, rl_recipe: Callable, tmp_path: Path):
     recipe = rl_recipe(preset, head)
@@ -74,7 +74,7 @@ def test_another_recipe_or_policy_under_the_same_run_is_refused(rl_recipe: Calla
     ("co_rft", "diffusion", "tune=head", "draws its chunks; CO-RFT follows the gradient"),
     ("q_chunking", "regression", "tune=head", "always proposes the same chunk"),
     ("q_chunking", "tokens", "tune=head", r"open=\['head.temperature=0.7'\]"),
-    ("q_distilled", "tokens", "open=['head.temperature=1.0']", "no noise to be distilled from"),
+    ("q_distilled", "tokens", "open=['head.temperature=1.0']", "cannot be told which noise"),
     ("q_chunking", "diffusion", "tune=all", "set tune=head"),
     ("co_rft", "regression", "optim.critic_learning_rate=1e30", "not a number any more")])
 def test_what_cannot_work_is_refused(preset: str, head: str, override: str, words: str, rl_recipe: Callable, tmp_path: Path):
