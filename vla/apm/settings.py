@@ -22,16 +22,16 @@ class Model(Section):
     dim: int = Field(96, ge=8)
     layers: int = Field(2, ge=1)
     heads: int = Field(4, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 class Imitation(Section):
     """Cross-entropy on the expert's action string (arXiv 2306.05696, sec. 3)."""
 
-    demonstrations: int = Field(500, ge=1, description="episodes of the expert, in the layouts of training")
+    demonstrations: int = Field(800, ge=1, description="episodes of the expert, in the layouts of training")
     steps: int = Field(800, ge=1)
     batch_size: int = Field(48, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(4e-3, gt=0)
     warmup: int = Field(40, ge=0)
 
 

@@ -18,7 +18,7 @@ def _cell(pictures: str, text: str, front_end: str = "") -> Cell:
 def summary() -> Grid:
     return Grid(
         "summary", "told", seeds=(0,), trials=100,
-        common=("train.steps=600", "train.batch_size=32", "train.learning_rate=1e-3"),
+        common=("train.steps=400", "train.batch_size=32", "train.learning_rate=1e-3"),
         cells=(
             _cell("RGB", "none"),
             _cell("RGB", "template, mm", f"{{kind: summary, {TEMPLATE}}}"),
