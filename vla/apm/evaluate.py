@@ -10,16 +10,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from robot_io import UserError
 from robot_io.household.catalogue import LAYOUTS, TRAINING, UNSEEN
 from robot_io.household.skills import Skill
 from robot_io.household.world import World
 from vla.apm.episode import Episode, demonstrate
 from vla.apm.imitate import majority
 from vla.apm.rollout import Act, acting, always, roll_out
-from vla.apm.run import load, read_settings
+from vla.apm.run import STAGES, finished, load, read_settings
 from vla.apm.settings import Summary
 from vla.apm.summaries import Summariser, summariser
 from vla.evaluate.seeds import seeds
@@ -85,19 +85,13 @@ def examine(act: Act, summarise: Summariser, episodes: int, split: str = "test")
     return report
 
 
-def evaluate(folder: Path, stage: str, summary: Summary | None = None, captioner: str | None = None, episodes: int = 210,
-             split: str = "test") -> Report:
+def evaluate(folder: Path, stage: str, summary: Summary, captioner: str | None = None, episodes: int = 210, split: str = "test") -> Report:
     """A run's model, told of the scene as it was taught or otherwise.
 
     Raises:
-        UserError: the stage is not finished, or the model cannot read such a summary.
+        UserError: the stage is not finished, or no such summary or captioner.
     """
-    settings = read_settings(folder)
-    summary = summary or settings.summary
-    if (summary == "pooled") != (settings.summary == "pooled"):
-        raise UserError(f"run {folder}", f"it was taught with summary={settings.summary}",
-                        "pooled cells for a model taught with them, words for any other", "leave --summary out")
-    return examine(acting(load(folder, stage)), summariser(summary, captioner or settings.captioner), episodes, split)
+    return examine(acting(load(folder, stage)), summariser(summary, captioner or read_settings(folder).captioner), episodes, split)
 
 
 def baseline(folder: Path, episodes: int = 210, split: str = "test") -> Report:
@@ -114,25 +108,33 @@ def rows(report: Report, cell: dict[str, str], recipe: str, command: str) -> lis
             for metric, rate in report.metrics(which).items()]
 
 
-def table(folder: Path, stages: Sequence[str], summaries: Sequence[str | None], captioner: str | None, episodes: int, split: str) -> list[Row]:
-    """Rows of every stage with every summary, and of the majority class. What is in `folder/evaluations` already is not done again."""
-    settings = read_settings(folder)
-    command = f"vla apm evaluate {folder.name}"
-    made: list[Row] = []
+def table(runs: Sequence[Path], stage: str, told: Sequence[Summary], captioner: str | None, episodes: int, split: str) -> list[Row]:
+    """Rows of every run's stages with every summary, and of the majority class. What is in RUN/evaluations already is not done again.
 
-    def kept(name: str, measure: Callable[[], Report], cell: dict[str, str]) -> None:
-        path = folder / "evaluations" / f"{name}-{split}-{episodes}.json"
-        if not path.exists():
-            save_rows(path, rows(measure(), cell, settings.hash, command))
-        made.extend(load_rows(path))
+    Args:
+        stage: of `STAGES`, or `all` that are finished.
+        told: for runs that were taught with words; others, and all if it is empty, are told of the scene as they were taught.
+    """
+    command = " ".join(("vla apm evaluate", *(run.name for run in runs), *(f"--summary {summary}" for summary in told)))
+    made: dict[str, list[Row]] = {}
+    for run in runs:
+        settings = read_settings(run)
+        reader = Path(captioner or settings.captioner).stem
+        stages = [name for name in STAGES if finished(run, name)] if stage == "all" else [stage]
+        for name in stages or STAGES[:1]:
+            for summary in told if told and settings.summary in ("oracle", "image") else [settings.summary]:
+                cell = {"taught": settings.summary, "stage": name, "told": f"image, by {reader}" if summary == "image" else summary}
+                kept = f"{name}-{summary}" + (f"-{reader}" if summary == "image" else "")
+                measure = partial(evaluate, run, name, summary, captioner, episodes, split)
+                made[f"{run} {kept}"] = _kept(run, f"{kept}-{split}-{episodes}", measure, cell, settings.hash, command)
+        cell = {"taught": "–", "stage": "majority class", "told": "–"}
+        made["majority"] = _kept(run, f"majority-{split}-{episodes}", partial(baseline, run, episodes, split), cell, settings.hash, command)
+    made["majority"] = made.pop("majority")  # last
+    return [row | {"command": command} for part in made.values() for row in part]
 
-    for stage in stages:
-        for summary in summaries:
-            told = summary or settings.summary
-            reader = captioner or settings.captioner
-            seen = {"oracle": "oracle", "none": "none", "pooled": "pooled cells", "image": f"image, captioner {Path(reader).stem}"}.get(told, told)
-            name = f"{stage}-{told}" + (f"-{Path(reader).stem}" if told == "image" else "")
-            kept(name, lambda stage=stage, told=told: evaluate(folder, stage, told, captioner, episodes, split),
-                 {"taught": settings.summary, "stage": {"reinforce": "+ REINFORCE"}.get(stage, stage), "told": seen})
-    kept("majority", lambda: baseline(folder, episodes, split), {"taught": "–", "stage": "majority class", "told": "–"})
-    return made
+
+def _kept(run: Path, name: str, measure: Callable[[], Report], cell: dict[str, str], recipe: str, command: str) -> list[Row]:
+    path = run / "evaluations" / f"{name}.json"
+    if not path.exists():
+        save_rows(path, rows(measure(), cell, recipe, command))
+    return load_rows(path)

@@ -81,14 +81,14 @@ def train(
 
 @apm.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of `vla apm train`.")],
-    summaries: Annotated[list[str] | None, typer.Option("--summary", help="What the model is told of the scene: oracle, image, none; what it was "
-                                                        "taught with if left out. May be repeated.")] = None,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs of `vla apm train`.")],
+    summaries: Annotated[list[str] | None, typer.Option("--summary", help="What a model taught with words is told of the scene: oracle, image, none; "
+                                                        "as it was taught if left out. May be repeated.")] = None,
     captioner: Annotated[str | None, typer.Option(help="Weights of the embedded captioner, for --summary image.")] = None,
     stage: Annotated[str, typer.Option(help="imitation, reinforce, or all that are finished.")] = "all",
     episodes: Annotated[int, typer.Option(min=7, help="Episodes, the seven houses in turn.")] = 210,
     split: Annotated[str, typer.Option(help="test, or validation to choose between runs.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="Rows of the table. RUN/apm.json if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Rows of the table. The first RUN/apm.json if left out.")] = None,
     as_json: Json = False,
 ) -> None:
     """Goal success, executability, agreement with the expert, entropy, and the majority class beside them, with 95 % intervals.
@@ -99,7 +99,7 @@ def evaluate(
 
     - `vla apm evaluate runs/apm`
 
-    - `vla apm evaluate runs/apm --summary oracle --summary image`
+    - `vla apm evaluate runs/apm runs/blind --summary oracle --summary image`
 
     - `vla apm evaluate runs/apm --summary image --captioner tabletop` (a captioner that never saw a household)
     """
@@ -107,14 +107,13 @@ def evaluate(
     from rich.markdown import Markdown
 
     from vla.apm.evaluate import table
-    from vla.apm.run import STAGES, finished
+    from vla.apm.run import STAGES
     from vla.results import markdown, save_rows
 
     if stage not in ("all", *STAGES):
         raise UserError(f"stage '{stage}'", "not known", "imitation, reinforce or all", nearest(stage, ("all", *STAGES)))
-    stages = [name for name in STAGES if stage in ("all", name) and (stage != "all" or finished(run, name))]
-    rows = table(run, stages or ["imitation"], summaries or [None], captioner, episodes, split)
-    save_rows(out or run / "apm.json", rows)
+    rows = table(runs, stage, summaries or (), captioner, episodes, split)
+    save_rows(out or runs[0] / "apm.json", rows)
     if as_json:
         print(json.dumps(rows))
     else:

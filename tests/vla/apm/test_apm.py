@@ -171,9 +171,13 @@ def test_train_goes_on_where_it_was_killed_and_evaluate_reports_all_at_once(vla,
     assert code == 0, complaint
     metrics = {row["metric"] for row in json.loads(out)}
     assert metrics == {"success", "executability_percent", "object_percent", "verb_percent", "exact_percent", "entropy_bits"}
-    assert {row["cell"]["stage"] for row in json.loads(out)} == {"imitation", "+ REINFORCE", "majority class"}
-    if summary == "pooled":
-        assert vla("apm", "evaluate", "whole", "--summary", "oracle", "--episodes", 7)[0] == 2
+    assert {row["cell"]["stage"] for row in json.loads(out)} == {"imitation", "reinforce", "majority class"}
+    before = json.loads(out)
+    code, out, _ = vla("apm", "evaluate", "whole", "parts", "--summary", "none", "--episodes", 7, "--json")
+    assert {row["cell"]["told"] for row in json.loads(out)} == {"–", "pooled" if summary == "pooled" else "none"}
+    assert [row["mean"] for row in json.loads(out) if row["cell"]["stage"] == "majority class"] == [
+        row["mean"] for row in before if row["cell"]["stage"] == "majority class"]
+    assert vla("apm", "evaluate", "whole", "--summary", "rumour", "--episodes", 7)[0] == (0 if summary == "pooled" else 2)
 
 
 def test_a_sheet_is_drawn(vla, tmp_path):
