@@ -7,6 +7,7 @@ the recorder has replaced `meta/info.json`.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,9 @@ class EpisodeWriter:
 
     def abort(self) -> None:
         """Give up: close and remove the temporary files."""
-        self._table.close()
-        for writer in self._videos.values():
-            writer.close()
+        for writer in (self._table, *self._videos.values()):
+            with suppress(OSError):  # a full disk is no reason to keep them
+                writer.close()
         for path in self.files.values():
             part_of(path).unlink(missing_ok=True)
 

@@ -141,6 +141,11 @@ class Recorder:
                 self._stats[key] = {**self._stats[key], **{name: exact[name] for name in QUANTILES}}
         write_json(self.root / STATS, to_json(self._stats))
 
+    def reopened(self) -> Recorder:
+        """A recorder that goes on from what is on disk: to be used after this one has failed to save."""
+        self.discard_episode()
+        return Recorder(self.root, self.spec, codec=self._codec)
+
     @property
     def _number(self) -> dict[str, int]:
         """Chunk and file of the episode being recorded: each has files of its own."""

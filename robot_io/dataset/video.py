@@ -46,7 +46,8 @@ class VideoWriter:
 
     def __init__(self, path: Path, height: int, width: int, fps: float, codec: Codec) -> None:
         rate = Fraction(fps).limit_denominator(1001)
-        self._container = av.open(str(path), "w", format="mp4")
+        self._sink = _Sink(path)
+        self._container = av.open(self._sink, "w", format="mp4")
         self._stream = self._container.add_stream(codec.encoder, rate=rate, options=codec.options)
         self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, codec.pixels
         self._stream.codec_context.time_base = 1 / rate
@@ -59,11 +60,52 @@ class VideoWriter:
         frame.pts = self._frames
         self._frames += 1
         self._container.mux(self._stream.encode(frame))
+        self._sink.check()
 
     def close(self) -> None:
         """Flush the encoder and write the mp4's table of contents."""
         self._container.mux(self._stream.encode())
         self._container.close()
+        self._sink.close()
+
+
+class _Sink:
+    """A file that FFmpeg always succeeds in writing. FFmpeg's mp4 writer crashes the process when the disk is full; so what cannot be
+    written is dropped here, and `check` and `close` raise."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._place = self._end = 0
+        self._error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        if self._error is None:
+            try:
+                self._file.seek(self._place)
+                self._file.write(data)
+            except OSError as error:
+                self._error = error
+        self._place += len(data)
+        self._end = max(self._end, self._place)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = offset + (0, self._place, self._end)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            self._error = self._error or error
+        self.check()
 
 
 def decode(path: Path, times: np.ndarray, fps: float) -> np.ndarray:

@@ -43,6 +43,8 @@ class Log:
         self.frames = self.saved = 0
 
     def begin(self) -> None:
+        if self.problem is not None:
+            self._recorder = self._recorder.reopened()
         self._recorder.discard_episode()
         self.problem, self.frames, self.saved = None, 0, 0
         self._thread = threading.Thread(target=self._write, daemon=True, name="log")

@@ -80,3 +80,15 @@ def test_a_video_cut_anywhere_is_noticed_or_still_whole(bytes_of_a_video, tmp_pa
         assert share > 0.9
         times = np.arange(60) / 10
         np.testing.assert_array_equal(decode(path, times, 10), decode(LEROBOTS, times, 10))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's file that is always full")
+def test_a_full_disk_is_an_error_and_not_a_crash() -> None:
+    """FFmpeg's own mp4 writer ends the process."""
+    writer = VideoWriter(Path("/dev/full"), 32, 32, 10.0, CODECS["lossless"])
+    noise = np.random.default_rng(0)
+    with pytest.raises(OSError, match="No space left"):
+        for _ in range(200):
+            writer.add(noise.integers(0, 256, (32, 32, 3), np.uint8))
+    with pytest.raises(OSError, match="No space left"):
+        writer.close()
