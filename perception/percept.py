@@ -137,14 +137,16 @@ class FrontEnd(nn.Module):
     leaves pictures alone: then what is frozen before it can still be cached. `token_dim` is the width D of the tokens it adds,
     None if it adds none. One that `needs_depth` makes the policy ask for cameras with depth, and gets `Batch.depth` and
     `Batch.intrinsics` in training too, unless one before it `estimates_depth` (fills `Percept.depth` from pictures alone). One that
-    `hides_pictures` may leave `Percept.images` None; one that `abstains` may set `Percept.abstain`. An `oracle` reads a
-    simulator's ground truth: an upper bound, which cannot be served.
+    `augments` changes its input at random while training, does nothing otherwise, and has no weights. One that `hides_pictures` may
+    leave `Percept.images` None; one that `abstains` may set `Percept.abstain`. An `oracle` reads a simulator's ground truth: an upper
+    bound, which cannot be served.
     """
 
     frozen: bool = True
     needs_depth: bool = False
     estimates_depth: bool = False
     after_cache: bool = False
+    augments: bool = False
     hides_pictures: bool = False
     abstains: bool = False
     oracle: bool = False

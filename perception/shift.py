@@ -1,7 +1,7 @@
 """Random-shift augmentation (DrQ-v2, arXiv 2107.09645, sec. 3.1): pad by replication, crop back at a random offset.
 
-Every view of every sample is shifted on its own, by whole pixels. In evaluation it does nothing. It is not frozen:
-a recipe that uses it recomputes what follows at every step.
+Every view of every sample is shifted on its own, by whole pixels. In evaluation it does nothing. It is not frozen: a recipe that
+uses it recomputes what follows at every step, or computes a few shifts of each frame ahead (`train.cached_views`).
 
 Images in and out: `float [B, V, 3, H, W]`.
 """
@@ -22,7 +22,7 @@ from robot_io.registry import ComponentConfig
 class RandomShift(FrontEnd):
     """Shift each view by up to `pad` pixels in x and y while training."""
 
-    frozen = False
+    frozen, augments = False, True
 
     class Config(ComponentConfig):
         kind: Literal["shift"] = "shift"

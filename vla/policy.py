@@ -99,8 +99,9 @@ class Policy(nn.Module):
 
     @property
     def frozen_front_ends(self) -> list[FrontEnd]:
-        """Those before the first that is trained."""
-        return list(takewhile(lambda front_end: front_end.frozen, self.front_ends))
+        """Those before the first that is trained: training may compute them ahead. Augmenting ones count where their views are cached."""
+        views = self.recipe.train.cached_views > 0
+        return list(takewhile(lambda front_end: front_end.frozen or (views and front_end.augments), self.front_ends))
 
     @property
     def trained_front_ends(self) -> list[FrontEnd]:

@@ -139,6 +139,8 @@ class Train(Section):
     shard: Annotated[bool, RUN_ONLY] = Field(False, description="FSDP2: each of several processes keeps a slice of every weight")
     trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], RUN_ONLY] = Field((), description="where else to log")
     cache_features: bool | None = Field(None, description="compute frozen perception once; null: whenever possible")
+    cached_views: int = Field(0, ge=0, description="augmented views of every frame to compute ahead and draw from; 0: augment anew at "
+                              "every step, which frozen perception after it then has to see")
     feature_dtype: Literal["float16", "float32"] = "float16"
     save_every: Annotated[int, RUN_ONLY] = Field(500, ge=1)
     val_every: Annotated[int, RUN_ONLY] = Field(500, ge=1)

@@ -133,7 +133,8 @@ class Trainer:
         torch.manual_seed(mix(train.seed, step, crew.rank))
         with self.meter.waiting():
             index = self.demonstrations.order(step)
-            samples = self.samples(crew.own(index))
+            views = None if self.features is None else crew.own(self.features.draw(len(index), train.seed, step))
+            samples = self.samples(crew.own(index), views)
             valid = int(self.demonstrations.windows(index)[1].sum())  # of all processes' samples
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, train)
@@ -155,11 +156,11 @@ class Trainer:
             self.state.ema.update(step)
         return logged
 
-    def samples(self, index: np.ndarray) -> Samples:
-        """Frames `index [B]` with what the policy needs of them: cached percepts, or pictures."""
+    def samples(self, index: np.ndarray, views: np.ndarray | None = None) -> Samples:
+        """Frames `index [B]` with what the policy needs of them: cached percepts (in these `views [B]`), or pictures."""
         samples = self.demonstrations.columns(index, self.policy.device)
         if self.features is not None:
-            return replace(samples, percept=self.features.percept(index, self.policy.device))
+            return replace(samples, percept=self.features.percept(index, self.policy.device, views))
         if foresight := self.demonstrations.foresight:
             self.frames.expect(self.demonstrations.order(self.state.step + foresight))
         return replace(samples, batch=self.frames.add_to(samples.batch, index))
