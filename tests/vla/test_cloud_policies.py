@@ -115,3 +115,29 @@ def test_the_presets_are_what_they_say():
         recipe = load_recipe(name)
         assert [config.kind for config in recipe.perception] == ["point_cloud", encoder] and recipe.perception[0].hide_pictures
         assert recipe.backbone == load_recipe("raw").backbone and recipe.train == load_recipe("raw").train
+
+
+def test_three_kinds_of_perception_in_a_list_on_the_tabletop():
+    """Object-centric, then a summary beside it, then the grounded points lifted: words and tokens at once, and nothing but the target in the cloud."""
+    from perception import PERCEPTION
+    from perception.percept import Batch, perceive
+    from robot_io.tabletop.robot import TabletopRobot
+
+    robot = TabletopRobot(image_size=96, oracle=True, task={"distractors": 3})
+    try:
+        robot.reset(3)
+        observation, target = robot.observe(), next(thing for thing in robot.object_state() if thing.target)
+    finally:
+        robot.close()
+    configs = [
+        {"kind": "object_centric", "detector": {"kind": "oracle"}, "keep_robot": False},
+        {"kind": "summary"},
+        {"kind": "point_cloud", "points": 64, "only_regions": True, "hide_pictures": True},
+        {"kind": "lift3d", "tokens": 8, "neighbours": 4, "roles": True},
+    ]
+    chain = [PERCEPTION.load(config["kind"])(PERCEPTION.configure(config)).eval() for config in configs]
+    found = perceive(chain, Batch.stack([observation], ("front", "wrist")))
+    assert found.images is None and found.text and target.shape in found.text[0]
+    assert found.tokens.shape == (1, 9, 96) and found.token_mask.all()
+    away = (found.evidence["lift3d/centres"][0] - torch.from_numpy(target.position).float()).norm(dim=-1)
+    assert away.max() < 2.2 * target.half_width
