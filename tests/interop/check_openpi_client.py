@@ -77,8 +77,8 @@ def drive(url: str, guarded_url: str) -> None:
     print(json.dumps(found))
 
 
-def check(client_python: str) -> bool:
-    """Serve, let the stock client drive, and compare what it got with what was meant."""
+def serve(**options: object):
+    """A server of the policy, not yet running."""
     from types import SimpleNamespace
 
     from robot_io import ActionChunk, ActionSpec, CameraSpec, Observation, ObservationSpec, RobotSpec
@@ -105,7 +105,12 @@ def check(client_python: str) -> bool:
         def reset(self, seed: int = 0) -> None:
             pass
 
-    with PolicyServer(Policy(), port=0) as server, PolicyServer(Policy(), port=0, api_key=KEY) as guarded:
+    return PolicyServer(Policy(), port=0, **options)
+
+
+def check(client_python: str) -> bool:
+    """Serve, let the stock client drive, and compare what it got with what was meant."""
+    with serve() as server, serve(api_key=KEY) as guarded:
         output = subprocess.run(
             [client_python, __file__, "--drive", server.url, guarded.url], check=True, capture_output=True, text=True
         ).stdout
