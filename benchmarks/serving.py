@@ -1,0 +1,222 @@
+"""What serving costs, against a server built as openpi's is (`benchmarks/openpi_peer.py`), in the same run.
+
+    python -m venv /tmp/openpi_env
+    /tmp/openpi_env/bin/pip install openpi-client==0.1.2 typing_extensions websockets==17.4
+    python benchmarks/serving.py POLICY --openpi /tmp/openpi_env/bin/python     # docs/results/serving*.json; then: python -m vla.results
+
+`serving_wire`: the round trip of two 224 px views without a model, asked by the unmodified openpi-client; ours validates, the peer does
+not. `serving_robots`: eight robots that ask the policy at POLICY again as soon as they are answered; ours batches, the peer computes one
+request after the other. Both sides take turns, block by block, so that a busy machine is busy for both; intervals are over blocks.
+Requests per CPU second (of the server's process) do not depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+OUT = Path("docs/results")
+COMMAND = "python benchmarks/serving.py"
+SIDES = ("openpi's structure", "ours")
+ROBOTS = 8
+
+
+# --- what runs in other processes ------------------------------------------------------------------------------------
+
+
+def serve_nothing() -> None:
+    """Our server, with a policy that costs nothing."""
+    from types import SimpleNamespace
+
+    from robot_io import ActionChunk, ActionSpec, CameraSpec, ObservationSpec, RobotSpec
+    from vla.serve import PolicyServer
+
+    spec = RobotSpec("none", ObservationSpec((CameraSpec("base", 224, 224), CameraSpec("wrist", 224, 224)), tuple("abcdefgh"), ("1",) * 8),
+                     ActionSpec(tuple("abcdefg"), ("1",) * 7, (-1.0,) * 7, (1.0,) * 7, ("delta",) * 7, rate_hz=10.0))
+    chunk = ActionChunk(np.zeros((10, 7), np.float32), spec.action)
+
+    class Policy:
+        recipe = SimpleNamespace(name="none", hash="0", horizon=10, execute=5)
+
+        def session(self):
+            return self
+
+        def infer(self, observation):
+            return chunk
+
+    Policy.spec = spec
+    server = PolicyServer(Policy(), port=0)
+    server.serve_forever(lambda: print(server.port, flush=True))
+
+
+def serve_policy(folder: str, side: str) -> None:
+    """The policy at `folder` behind one of the two servers."""
+    import torch
+
+    from robot_io.messages import decode_observation, encode_chunk
+    from vla.policy import Policy
+    from vla.serve import PolicyServer
+
+    torch.set_num_threads(1)
+    policy = Policy.load(folder)
+    if side == "ours":
+        server = PolicyServer(policy, port=0)
+        server.serve_forever(lambda: print(server.port, flush=True))
+    else:
+        import openpi_peer
+
+        openpi_peer.serve_forever(lambda message: encode_chunk(policy.infer(decode_observation(message, policy.spec.observation))), {})
+
+
+def ask_stock(ports: list[int], blocks: int, calls: int) -> None:
+    """In openpi-client's environment: block after block to each port in turn; prints the milliseconds as JSON."""
+    from openpi_client.websocket_client_policy import WebsocketClientPolicy
+
+    random = np.random.default_rng(0)
+    base, wrist = random.integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
+    observation = {"observation/image": base, "observation/wrist_image": wrist, "observation/state": np.zeros(8, np.float32), "prompt": "open it"}
+    clients = [WebsocketClientPolicy("127.0.0.1", port) for port in ports]
+    found: list[list[list[float]]] = [[] for _ in ports]
+    for block in range(blocks + 1):
+        for client, blocks_of in zip(clients, found):  # noqa: B905, numpy<2 may come with an old Python
+            times = []
+            for _ in range(calls):
+                started = time.perf_counter()
+                client.infer(observation)
+                times.append(1e3 * (time.perf_counter() - started))
+            if block:  # the first warms up
+                blocks_of.append(times)
+    print(json.dumps(found))
+
+
+# --- the two measurements --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def process(*command: str) -> Iterator[tuple[int, int]]:
+    """Another process that prints its port: `(port, process id)`."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            yield int(server.stdout.readline()), server.pid
+        finally:
+            server.terminate()
+
+
+def wire(openpi: str, blocks: int, calls: int) -> list[dict]:
+    with process(openpi, str(HERE / "openpi_peer.py")) as peer, process(sys.executable, __file__, "--serve-nothing") as ours:
+        output = subprocess.run([openpi, __file__, "--ask", str(peer[0]), str(ours[0]), str(blocks), str(calls)], check=True,
+                                capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(HERE.parent)}).stdout
+    rows = []
+    for side, measured in zip(SIDES, json.loads(output), strict=True):
+        for metric, percentile in (("round_trip_p50_ms", 50), ("round_trip_p99_ms", 99)):
+            rows.append(row({"server": side}, metric, [float(np.percentile(block, percentile)) for block in measured], blocks * calls))
+    return rows
+
+
+def robots(policy: str, blocks: int, seconds: float) -> list[dict]:
+    from robot_io import RobotSpec
+    from robot_io.tabletop.robot import TabletopRobot
+
+    spec, robot, observations = RobotSpec.from_dict(json.loads((Path(policy) / "spec.json").read_text())), TabletopRobot(), []
+    for seed in range(ROBOTS):
+        robot.reset(10_000 + seed)
+        observations.append(robot.observe())
+    robot.close()
+    measured: dict[str, list[tuple[list[float], float]]] = {side: [] for side in SIDES}
+    with (process(sys.executable, __file__, "--serve-policy", policy, SIDES[0]) as peer,
+          process(sys.executable, __file__, "--serve-policy", policy, SIDES[1]) as ours):
+        for block in range(blocks + 1):
+            for side, (port, pid) in zip(SIDES, (peer, ours), strict=True):
+                before = cpu_seconds(pid)
+                times = drive(port, spec, observations, seconds if block else 2.0)
+                if block:  # the first warms up
+                    measured[side].append((times, cpu_seconds(pid) - before))
+    rows = []
+    for side, of_blocks in measured.items():
+        requests, cell = sum(len(times) for times, _ in of_blocks), {"server": side}
+        rows.append(row(cell, "requests_per_second", [len(times) / seconds for times, _ in of_blocks], requests))
+        rows.append(row(cell, "requests_per_cpu_second", [len(times) / cpu for times, cpu in of_blocks], requests))
+        for metric, percentile in (("latency_p50_ms", 50), ("latency_p99_ms", 99)):
+            rows.append(row(cell, metric, [float(np.percentile(times, percentile)) for times, _ in of_blocks], requests))
+    return rows
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed so far, all its threads together (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def drive(port: int, spec, observations: list, seconds: float) -> list[float]:
+    """Robots in step with nothing but their own answers; milliseconds of every answer."""
+    from websockets.sync.client import connect
+
+    from robot_io.messages import encode_observation
+    from robot_io.wire import packb
+
+    times: list[list[float]] = [[] for _ in observations]
+    until = time.perf_counter() + seconds
+
+    def run(mine: list[float], observation) -> None:
+        frame = packb(encode_observation(observation, spec.observation))
+        with connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None, max_size=None) as connection:
+            connection.recv()
+            while (started := time.perf_counter()) < until:
+                connection.send(frame)
+                assert isinstance(connection.recv(), bytes)
+                mine.append(1e3 * (time.perf_counter() - started))
+
+    threads = [threading.Thread(target=run, args=pair) for pair in zip(times, observations, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [each for mine in times for each in mine]
+
+
+def row(cell: dict[str, str], metric: str, blocks: list[float], n: int) -> dict:
+    """The mean over blocks, with its interval; `n` counts requests."""
+    from vla.evaluate.statistics import mean_of
+
+    return {"cell": cell, "metric": metric, **mean_of(blocks).to_dict(), "n": n, "seeds": [], "recipe": "", "command": COMMAND}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("policy", help="a policy folder for the tabletop")
+    parser.add_argument("--openpi", required=True, help="Python with openpi-client")
+    parser.add_argument("--blocks", type=int, default=10)
+    parser.add_argument("--calls", type=int, default=200, help="round trips a block")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a block with robots")
+    options = parser.parse_args()
+    from vla.results import save_rows
+
+    for name, rows in (("serving_wire", wire(options.openpi, options.blocks, options.calls)),
+                       ("serving_robots", robots(options.policy, options.blocks, options.seconds))):
+        save_rows(OUT / f"{name}.json", rows)
+        for each in rows:
+            print(name, each["cell"]["server"], each["metric"], f"{each['mean']:.2f} [{each['low']:.2f}, {each['high']:.2f}]")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve-nothing"]:
+        serve_nothing()
+    elif sys.argv[1:2] == ["--serve-policy"]:
+        serve_policy(*sys.argv[2:])
+    elif sys.argv[1:2] == ["--ask"]:
+        peer_port, our_port, block_count, call_count = map(int, sys.argv[2:])
+        ask_stock([peer_port, our_port], block_count, call_count)
+    else:
+        main()
