@@ -35,7 +35,7 @@ from vla.overrides import apply_overrides
 from vla.policy import Policy, assemble
 from vla.recipe import Recipe
 from vla.sealed import check_seal, sealing
-from vla.tuning import is_adapter, plain_name, restore_quantized, tune, unwritten
+from vla.tuning import holds_quantized, is_adapter, plain_name, restore_quantized, tune, unwritten
 
 FRONT_ENDS = "front_ends."
 BACKBONE, HEAD = "backbone", "head"
@@ -78,11 +78,13 @@ def load_policy(folder: Path, overrides: Sequence[str] = ()) -> Policy:
                         "give the folder of a policy, such as runs/NAME/policy") from None
     parts = [BACKBONE, *(f"perception-{number}" for number in range(len(recipe.perception)))]
     assets = {part: folder / part for part in parts if (folder / part).is_dir()}
-    with unwritten() if recipe.tuning.quantize and not overrides else nullcontext():
+    quantized = holds_quantized(weights)
+    with unwritten() if quantized and not overrides else nullcontext():
         spec, front_ends, backbone, head = assemble(recipe, spec, assets)
     head.load_assets(folder / HEAD)
-    if recipe.tuning.quantize:
+    if quantized:
         restore_quantized(backbone, weights, "backbone.")
+        restore_quantized(head, weights, "head.")
     policy = Policy(recipe, spec, Normalizer.load(folder / "stats.safetensors"), front_ends, backbone, head)
     _load_weights(policy, weights, folder, skip=_changed(policy, trained))
     adapter = folder / "adapter"

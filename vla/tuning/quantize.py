@@ -23,10 +23,13 @@ from torch import Tensor, nn
 from backbones.context import Backbone
 from robot_io import UserError
 from vla.recipe import Tuning
+from vla.tuning.layers import Kept, restored
 from vla.tuning.names import part_of
 
-NF4, INT8 = ".weight.quant_state.bitsandbytes__nf4", ".SCB"
-"""How a saved layer is told: the ends of the names of tensors that only such a layer has."""
+NF4, FP4, INT8 = ".weight.quant_state.bitsandbytes__nf4", ".weight.quant_state.bitsandbytes__fp4", ".SCB"
+"""How a layer saved by bitsandbytes is told: the ends of the names of tensors that only such a layer has."""
+KEPT = (".int8_scale", ".dynamic_scale", ".int4_scale")
+"""The same for `vla.tuning.layers`, whose half-precision layers are told by their type."""
 OUTLIERS = 6.0
 """Inputs above this are multiplied in full precision (LLM.int8(), sec. 3.2)."""
 
@@ -43,7 +46,7 @@ def quantize(backbone: Backbone, tuning: Tuning) -> None:
     _bitsandbytes()
     for name, layer in list(_candidates(backbone, tuning)):
         weight = layer.weight.detach()
-        backbone.set_submodule(name, _nf4(layer, weight) if tuning.quantize == "nf4" else _int8(layer, weight))
+        backbone.set_submodule(name, four_bit(layer, weight, "nf4") if tuning.quantize == "nf4" else eight_bit(layer, weight))
     if not any(map(is_quantized, backbone.modules())):
         raise UserError("tuning.quantize", f"{type(backbone).__name__} has no linear layer to quantise there", "at least one",
                         "set tuning.quantize=null")
@@ -53,27 +56,49 @@ def quantize(backbone: Backbone, tuning: Tuning) -> None:
     _mark(backbone, tuning.quantize)
 
 
-def restore_quantized(backbone: Backbone, weights: dict[str, Tensor], prefix: str = "") -> None:
-    """Give `backbone`, just built in full precision, the quantised layers found in `weights` (whose names begin with `prefix`).
+def holds_quantized(weights: dict[str, Tensor]) -> bool:
+    """Whether a saved policy has layers in fewer bits than it was built with."""
+    return any(key.endswith((NF4, FP4, INT8, *KEPT)) or value.dtype == torch.bfloat16 for key, value in weights.items())
+
+
+def restore_quantized(model: nn.Module, weights: dict[str, Tensor], prefix: str = "") -> None:
+    """Give `model`, just built in full precision, the quantised layers found in `weights` (whose names begin with `prefix`).
 
     Only those layers are filled; the other weights are left to whoever loads them.
     """
-    for key in weights:
-        ending = next((ending for ending in (NF4, INT8) if key.startswith(prefix) and key.endswith(ending)), None)
-        if ending is None:
+    layers = dict(model.named_modules())
+    for full, beside in _by_layer(weights, prefix).items():
+        name, packed = full.removeprefix(prefix), beside["weight"]
+        four = next((how for how, ending in (("nf4", NF4), ("fp4", FP4)) if f"{full}{ending}" in weights), None)
+        told = four or f"{full}{INT8}" in weights or any(ending[1:] in beside for ending in KEPT)
+        layer = layers.get(name)
+        if not isinstance(layer, nn.Linear | nn.Embedding):
+            if told:
+                raise UserError(f"quantised layer '{name}'", f"{type(model).__name__} has no such layer", "the same parts",
+                                "load it with the version of this project that wrote it")
             continue
-        full, name = key.removesuffix(ending), key.removesuffix(ending).removeprefix(prefix)
-        layer = dict(backbone.named_modules()).get(name)
-        if not isinstance(layer, nn.Linear):
-            raise UserError(f"quantised layer '{name}'", f"{type(backbone).__name__} has no such layer", "the same backbone",
-                            "load it with the version of this project that wrote it")
-        packed = weights[f"{full}.weight"]
-        if ending == NF4:
-            start = f"{full}.weight."
-            stats = {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
-            backbone.set_submodule(name, _nf4(layer, packed, stats))
+        if four:
+            stats = {k.removeprefix("weight."): v for k, v in beside.items() if k.startswith("weight.")}
+            made: nn.Module | None = four_bit(layer, packed, four, stats)
+        elif f"{full}{INT8}" in weights:
+            made = eight_bit(layer, packed, weights[f"{full}{INT8}"])
         else:
-            backbone.set_submodule(name, _int8(layer, packed, weights[key]))
+            made = restored(layer, packed, beside)
+        if made is not None:
+            model.set_submodule(name, made)
+
+
+def _by_layer(weights: dict[str, Tensor], prefix: str) -> dict[str, dict[str, Tensor]]:
+    """Of every layer with a weight, its tensors by the rest of their names."""
+    found: dict[str, dict[str, Tensor]] = {key.removesuffix(".weight"): {} for key in weights
+                                           if key.startswith(prefix) and key.endswith(".weight")}
+    for key, value in weights.items():
+        full = key
+        while full and full not in found:
+            full = full.rpartition(".")[0]
+        if full:
+            found[full][key.removeprefix(f"{full}.")] = value
+    return found
 
 
 @contextmanager
@@ -87,7 +112,7 @@ def unwritten() -> Iterator[None]:
 
 
 def is_quantized(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) and not module.weight.is_floating_point()
+    return isinstance(module, nn.Linear) and (not module.weight.is_floating_point() or isinstance(module, Kept))
 
 
 def elements(parameter: Tensor) -> int:
@@ -120,21 +145,21 @@ def _candidates(backbone: Backbone, tuning: Tuning) -> Iterator[tuple[str, nn.Li
             yield name, module
 
 
-def _nf4(layer: nn.Linear, weight: Tensor, stats: dict[str, Tensor] | None = None) -> nn.Module:
-    """`layer` with `weight` in nf4: quantised now, or already (then with its statistics)."""
+def four_bit(layer: nn.Linear, weight: Tensor, how: str, stats: dict[str, Tensor] | None = None) -> nn.Module:
+    """`layer` with `weight` in nf4 or fp4: quantised now, or already (then with its statistics)."""
     bnb = _bitsandbytes()
     from vla.tuning.nf4 import Nf4Linear
 
-    made = Nf4Linear(layer.in_features, layer.out_features, layer.bias is not None, quant_type="nf4", device="meta")
+    made = Nf4Linear(layer.in_features, layer.out_features, layer.bias is not None, quant_type=how, device="meta")
     if stats is None:
-        made.weight = bnb.nn.Params4bit(weight, quant_type="nf4", module=made).to(weight.device)
+        made.weight = bnb.nn.Params4bit(weight, quant_type=how, module=made).to(weight.device)
     else:
         made.weight = bnb.nn.Params4bit.from_prequantized(weight, dict(stats), device=weight.device, module=made)
     made.bias = layer.bias
     return made.train(layer.training)
 
 
-def _int8(layer: nn.Linear, weight: Tensor, scale: Tensor | None = None) -> nn.Module:
+def eight_bit(layer: nn.Linear, weight: Tensor, scale: Tensor | None = None) -> nn.Module:
     """`layer` with `weight` in int8: quantised now, or already (then with its rows' scales)."""
     bnb = _bitsandbytes()
     made = bnb.nn.Linear8bitLt(

@@ -1,0 +1,173 @@
+"""A trained policy in fewer bits: which layer in which format, applied in place; `Policy.save` and `Policy.load` do the rest.
+
+A plan names a format for groups of layers (`trunk=nf4`, `vision=int8`, `head=bf16`) or for blocks within one (`trunk.layers.3=int8`). Groups are
+the backbone's `trunk`, its `vision` tower, its `embeddings`, and the `head`; a block is a layer of a stack or whatever else a group falls
+into. What has no linear layers (convolutions, norms), what shares its weight, and the backbone's `new_modules` stay as they are. LoRA is merged
+first (a layer fewer to compute), or kept beside the quantised layers.
+
+What is saved are the few bits themselves: loading never makes the full-precision weights (`vla.tuning.quantize.restore_quantized`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+from robot_io import UserError
+from robot_io.errors import nearest
+from vla.policy import Policy
+from vla.recipe import Recipe
+from vla.tuning import is_adapter, part_of, plain_name
+from vla.tuning.layers import (
+    DynamicInt8Linear,
+    HalfEmbedding,
+    HalfLinear,
+    Int4Linear,
+    Int8Embedding,
+    Int8Linear,
+    group_of,
+)
+from vla.tuning.quantize import eight_bit, four_bit
+
+Maker = Callable[[nn.Linear], nn.Module]
+
+LINEAR: dict[str, Maker] = {
+    "bf16": HalfLinear.of,
+    "int8": Int8Linear.of,
+    "int8_dynamic": DynamicInt8Linear.of,
+    "int8_outliers": lambda layer: eight_bit(layer, layer.weight.detach()),
+    "int4": Int4Linear.of,
+    "nf4": lambda layer: four_bit(layer, layer.weight.detach(), "nf4"),
+    "fp4": lambda layer: four_bit(layer, layer.weight.detach(), "fp4"),
+}
+"""Formats of linear layers. `int8_outliers` (LLM.int8()), `nf4` and `fp4` are bitsandbytes', the others `vla.tuning.layers`'."""
+EMBEDDING: dict[str, Callable[[nn.Embedding], nn.Module]] = {"bf16": HalfEmbedding.of, "int8": Int8Embedding.of}
+GROUPS = ("trunk", "vision", "embeddings", "head")
+
+Plan = Mapping[str, str]
+"""Formats by group or block."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that may be kept in fewer bits.
+
+    Attributes:
+        name: of the module within the policy.
+        group, block: `trunk`, and `trunk.layers.3`.
+        weights: how many it has.
+    """
+
+    name: str
+    group: str
+    block: str
+    weights: int
+
+
+def layers(policy: Policy) -> list[Layer]:
+    """All that a plan can name, in the policy's order."""
+    owners = Counter(id(module._parameters.get("weight")) for module in policy.modules())  # not peft's properties
+    output = {id(module.get_output_embeddings()) for module in policy.modules() if hasattr(module, "get_output_embeddings")}
+    found = []
+    for name, module in policy.named_modules():
+        kind = type(module)
+        if kind not in (nn.Linear, nn.Embedding) or is_adapter(f"{name}.") or owners[id(module.weight)] > 1 or id(module) in output:
+            continue
+        top, _, inner = plain_name(f"{name}.").rstrip(".").partition(".")
+        part = part_of(policy.plain_backbone, inner) if top == "backbone" else top
+        if part in ("trunk", "projector", "vision", "head"):
+            group = "embeddings" if kind is nn.Embedding else {"projector": "trunk"}.get(part, part)
+            found.append(Layer(name, group, f"{group}.{_block(inner)}", module.weight.numel()))
+    return found
+
+
+def resolve(policy: Policy, plan: Plan) -> dict[str, str]:
+    """The format of every layer named by `plan`, by the module's name; a block has the last word over its group.
+
+    Raises:
+        UserError: no such group, block or format; a group without layers that can have it.
+    """
+    found = layers(policy)
+    known = {layer.group for layer in found} | {layer.block for layer in found}
+    formats: dict[str, str] = {}
+    for where, how in sorted(plan.items(), key=lambda item: item[0].count(".")):
+        if where not in known:
+            missing = "has no layer that could be quantised" if where in GROUPS else "not known"
+            raise UserError(f"layers '{where}'", missing, "a group or a block of this policy", nearest(where, known))
+        here = [layer for layer in found if where in (layer.group, layer.block)]
+        allowed = EMBEDDING if here[0].group == "embeddings" else LINEAR
+        if how != "full" and how not in allowed:
+            raise UserError(f"format '{how}' of {where}", "not known", "one of full, " + ", ".join(allowed), nearest(how, allowed))
+        for layer in here:
+            formats[layer.name] = how if how != "int4" or group_of(policy.get_submodule(layer.name)) else "int8"
+    return {name: how for name, how in formats.items() if how != "full"}
+
+
+def quantize_policy(policy: Policy, plan: Plan, *, merge: bool = True) -> Policy:
+    """`policy` itself, its layers replaced; with `merge`, its adapters are part of the weights first.
+
+    Raises:
+        UserError: see `resolve`; adapters that cannot be merged into weights that are quantised already.
+    """
+    if merge:
+        merge_adapters(policy)
+    for name, how in resolve(policy, plan).items():
+        layer = policy.get_submodule(name)
+        make = EMBEDDING[how] if isinstance(layer, nn.Embedding) else LINEAR[how]
+        policy.set_submodule(name, make(layer).requires_grad_(False))
+    return policy.eval()
+
+
+def merge_adapters(policy: Policy) -> None:
+    """LoRA's product added to the weights it adapts. From then on the recipe says that the backbone is frozen."""
+    if policy.backbone is policy.plain_backbone:
+        return
+    if policy.recipe.tuning.quantize is not None:
+        raise UserError("adapters", f"they are on top of weights in {policy.recipe.tuning.quantize}", "weights in full precision",
+                        "keep them beside (--keep-lora)")
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in policy.backbone.modules():  # `merge_and_unload` wants a transformers configuration
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+    policy.backbone = policy.backbone.unload()
+    recipe = policy.recipe.to_dict()
+    tuning = {key: "frozen" if value == "lora" else value for key, value in recipe["tuning"].items()}
+    policy.recipe = Recipe.from_dict(recipe | {"tuning": tuning})
+
+
+@contextmanager
+def replaced(policy: Policy, formats: Mapping[str, str]) -> Iterator[None]:
+    """Those layers in those formats for a while; then what was there before."""
+    before = {name: policy.get_submodule(name) for name in formats}
+    for name, how in formats.items():
+        layer = before[name]
+        policy.set_submodule(name, EMBEDDING[how](layer) if isinstance(layer, nn.Embedding) else LINEAR[how](layer))
+    try:
+        yield
+    finally:
+        for name, layer in before.items():
+            policy.set_submodule(name, layer)
+
+
+def memory(policy: nn.Module) -> int:
+    """Bytes of everything that `Policy.save` would write for it: weights, scales, buffers; shared ones once."""
+    seen: dict[tuple, int] = {}
+    for tensor in policy.state_dict().values():
+        seen[tensor.data_ptr() or id(tensor), tensor.shape] = tensor.numel() * tensor.element_size()
+    return sum(seen.values())
+
+
+def layer_bytes(layer: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in layer.state_dict().values())
+
+
+def _block(inner: str) -> str:
+    """`layers.3` of `model.layers.3.attend.q`; the first two names of what is not in a stack."""
+    stacked = re.match(r"((?:[^.]+\.)*?[^.\d][^.]*\.\d+)(\.|$)", inner)
+    return stacked[1] if stacked else ".".join(inner.split(".")[:2])
