@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -120,11 +120,12 @@ def quantize_policy(policy: Policy, plan: Plan, *, merge: bool = True) -> Policy
         layer = policy.get_submodule(name)
         make = EMBEDDING[how] if isinstance(layer, nn.Embedding) else LINEAR[how]
         policy.set_submodule(name, make(layer).requires_grad_(False))
+    policy.recipe = frozen(policy.recipe, ("full",))
     return policy.eval()
 
 
 def merge_adapters(policy: Policy) -> None:
-    """LoRA's product added to the weights it adapts. From then on the recipe says that the backbone is frozen."""
+    """LoRA's product added to the weights it adapts, for good."""
     if policy.backbone is policy.plain_backbone:
         return
     if policy.recipe.tuning.quantize is not None:
@@ -136,9 +137,13 @@ def merge_adapters(policy: Policy) -> None:
         if isinstance(module, BaseTunerLayer):
             module.merge()
     policy.backbone = policy.backbone.unload()
-    recipe = policy.recipe.to_dict()
-    tuning = {key: "frozen" if value == "lora" else value for key, value in recipe["tuning"].items()}
-    policy.recipe = Recipe.from_dict(recipe | {"tuning": tuning})
+    policy.recipe = frozen(policy.recipe, ("lora",))
+
+
+def frozen(recipe: Recipe, how: Collection[str]) -> Recipe:
+    """The recipe of a policy that is not going to be trained on where it was trained in one of those ways."""
+    tuning = {key: "frozen" if isinstance(value, str) and value in how else value for key, value in recipe.to_dict()["tuning"].items() if key != "lora"}
+    return Recipe.from_dict(recipe.to_dict() | {"tuning": tuning | {"lora": recipe.to_dict()["tuning"]["lora"], "trainable": ()}})
 
 
 @contextmanager

@@ -14,6 +14,7 @@ for x86 (FBGEMM), which is faster than float32 there. Elsewhere it is `Int8Linea
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from jaxtyping import Float, Int8
 from torch import Tensor, nn
 
 GROUP = 64
+KERNEL = "fbgemm" in torch.backends.quantized.supported_engines and hasattr(torch, "_make_per_channel_quantized_tensor")
+"""Whether this torch can multiply integers on this CPU."""
 
 
 class Kept(nn.Linear):
@@ -80,7 +83,7 @@ class DynamicInt8Linear(Int8Linear):
     scale_name = "dynamic_scale"
 
     def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-        if x.device.type != "cpu" or x.dtype != torch.float32 or "fbgemm" not in torch.backends.quantized.supported_engines:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or not KERNEL:
             return super().forward(x)
         # Without VNNI the products of 8 by 8 bits saturate in pairs, so the input gets 7 of them (the last argument).
         return torch.ops.quantized.linear_dynamic(x, self._prepacked(), True)
@@ -89,7 +92,8 @@ class DynamicInt8Linear(Int8Linear):
         """The kernel's own form of the weight: made at the first call, not saved, not copied."""
         if "_packed" not in self.__dict__:
             zeros = torch.zeros(len(self.scale), dtype=torch.long)
-            weight = torch._make_per_channel_quantized_tensor(self.weight.detach(), self.scale.double(), zeros, 0)
+            with warnings.catch_warnings(action="ignore"):  # that quantised tensors will go; then `KERNEL` is False
+                weight = torch._make_per_channel_quantized_tensor(self.weight.detach(), self.scale.double(), zeros, 0)
             bias = None if self.bias is None else self.bias.detach().float()
             self.__dict__["_packed"] = torch.ops.quantized.linear_prepack(weight, bias)
         return self.__dict__["_packed"]

@@ -11,6 +11,7 @@ its weight with another layer, and everything that is trained.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -183,4 +184,6 @@ def _bitsandbytes() -> ModuleType:
     except ImportError:
         raise UserError("tuning.quantize", "bitsandbytes is not installed", "the extra 'train' or 'serve'",
                         "pip install 'swapvla[serve]'") from None
+    # It says at every single product of every layer that it computes in half precision.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     return bitsandbytes
