@@ -142,8 +142,9 @@ def merge_adapters(policy: Policy) -> None:
 
 def frozen(recipe: Recipe, how: Collection[str]) -> Recipe:
     """The recipe of a policy that is not going to be trained on where it was trained in one of those ways."""
-    tuning = {key: "frozen" if isinstance(value, str) and value in how else value for key, value in recipe.to_dict()["tuning"].items() if key != "lora"}
-    return Recipe.from_dict(recipe.to_dict() | {"tuning": tuning | {"lora": recipe.to_dict()["tuning"]["lora"], "trainable": ()}})
+    tuning = recipe.to_dict()["tuning"]
+    stopped = {part: "frozen" for part in ("mode", "vision", "projector") if tuning[part] in how}
+    return Recipe.from_dict(recipe.to_dict() | {"tuning": tuning | stopped | {"trainable": ()}})
 
 
 @contextmanager

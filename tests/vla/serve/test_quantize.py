@@ -132,6 +132,6 @@ def test_trying_a_format_leaves_no_trace(toy_recipe: Callable) -> None:
 
 
 def test_saved_layers_that_nobody_has_are_refused() -> None:
-    with pytest.raises(UserError, match="'gone' .*has no such layer|quantised layer 'gone'"):
+    with pytest.raises(UserError, match="quantised layer 'gone'"):
         restore_quantized(nn.Sequential(nn.Linear(2, 2)), {"gone.weight": torch.zeros(2, 2, dtype=torch.int8),
                                                            "gone.int8_scale": torch.ones(2)})
