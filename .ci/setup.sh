@@ -34,5 +34,5 @@ fi
 [[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
 echo "installing Python packages into $venv (the first time takes a few minutes)"
 "$venv/bin/python" -m pip install -q torch==2.14.1 torchvision==0.29.1
-"$venv/bin/python" -m pip install -q -e '.[sim,metaworld,train,serve,perception,dev]'
+"$venv/bin/python" -m pip install -q -e '.[sim,metaworld,pusht,train,serve,perception,dev]'
 touch "$venv/.ready"

@@ -51,6 +51,14 @@ ROBOTS.add(
     needs=("swapvla[metaworld]",),
     provides=("rgb", "depth", "intrinsics", "extrinsics", "scripted expert"),
 )
+ROBOTS.add(
+    "pusht",
+    "robot_io.simulators.pusht:PushT",
+    "Diffusion Policy's board: push a T onto its place; with an expert that plans strokes",
+    paper="Chi et al., Diffusion Policy (arXiv 2303.04137)",
+    needs=("swapvla[pusht]",),
+    provides=("rgb", "scripted expert"),
+)
 
 __all__ = [
     "ROBOTS",
