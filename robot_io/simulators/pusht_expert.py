@@ -1,7 +1,7 @@
 """A planner for PushT: of many straight strokes against the T, tried on a second board, the one after which it lies best.
 
-A stroke begins beside a point of the T's edge, pushes inward, more or less along the normal, and comes to rest. The next one is planned from where the T
-then really lies. Lies best: the mean distance of the T's corners from where they should be.
+A stroke begins beside a point of the T's edge, pushes inward, more or less along the normal, and comes to rest. The next one is planned
+from where the T then really lies. Lies best: the mean distance of the T's corners from where they should be.
 
 `noise` disturbs what is executed (a burst of wrong targets), not what is recorded; a disturbed T is planned for anew.
 """
