@@ -70,5 +70,5 @@ def test_captions_are_made_once_and_trained_on(toy_recipe: Callable, tmp_path: P
     recipe = toy_recipe(f"perception=[{DOTS}, {TEXT}]", "tuning.vision=frozen", "train.steps=3")
     policy, data = build(recipe), Demonstrations(recipe)
     cached = Features(policy, data, lambda items, description: items)
-    assert len(cached.text) == len(data.actions) and all(text.startswith("a red dot ") for text in cached.text)
+    assert len(cached.views[0].text) == len(data.actions) and all(text.startswith("a red dot ") for text in cached.views[0].text)
     assert train(recipe, tmp_path / "run").steps == 3
