@@ -70,11 +70,25 @@ class Bench:
     reserve: int = 0
     report: Report | None = None
 
+    @contextlib.contextmanager
+    def at_step(self, step: int, fault: Callable[[], object]) -> Iterator[None]:
+        """Let something happen once the robot has made so many steps."""
+
+        def watch() -> None:
+            while len(self.robot.told) < step:
+                time.sleep(0.005)
+            fault()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        yield
+        thread.join()
+
     def run(self, driver: Driver, patience: Patience = PATIENCE) -> Report:
         log = Log(Recorder(self.log, SPEC), reserve=self.reserve)
         # A pixel of its cameras is 0.065 wide.
         self.report = Runner(self.robot, driver, execution=self.execution, execute=EXECUTE, patience=patience, log=log,
-                             freshness=Freshness(motion=0.15)).run(seconds=60)
+                             freshness=Freshness(motion=0.15)).run(seconds=120)
         return self.report
 
 
@@ -87,7 +101,7 @@ def client(port: int, **options: object) -> PolicyClient:
 
 
 def server_killed(bench: Bench) -> bool:
-    """SIGKILL at a random moment of the run; another server on the same port a second later. It should go on and succeed."""
+    """SIGKILL at a random step; then another server is started on the same port. It should hold, go on, and succeed."""
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     servers = [start_server(port)]
@@ -98,10 +112,9 @@ def server_killed(bench: Bench) -> bool:
         servers.append(start_server(port))
 
     try:
-        with client(port) as policy:
-            threading.Timer(bench.random.uniform(0.1, 0.6), kill).start()
-            report = bench.run(policy, replace(PATIENCE, silence=20.0))
-        return report.success and servers[0].poll() is not None
+        with client(port) as policy, bench.at_step(bench.random.randint(2, 25), kill):
+            report = bench.run(policy, replace(PATIENCE, silence=60.0))
+        return bool(report.success) and len(servers) == 2
     finally:
         for server in servers:
             server.kill()
@@ -237,8 +250,7 @@ def another_robots_policy(bench: Bench) -> bool:
         first.stop()
         second.start()
 
-    with client(first.port) as policy:
-        threading.Timer(bench.random.uniform(0.1, 0.5), swap).start()
+    with client(first.port) as policy, bench.at_step(bench.random.randint(2, 25), swap):
         report = bench.run(policy)
     second.stop()
     return report.reason == "silence" and bench.robot.stopped == 1
@@ -267,11 +279,8 @@ def disk_nearly_full(bench: Bench) -> bool:
     """As above, with room reserved. It should succeed, and every frame up to the reserve is kept as an episode."""
     bench.reserve = 1_500_000
     stuffing = bench.log.parent / "stuffing"
-    moment = bench.random.uniform(0.2, 0.5)
-    timer = threading.Timer(moment, lambda: stuffing.write_bytes(bytes(shutil.disk_usage(bench.log).free - 1_200_000)))
-    timer.start()
-    report = bench.run(Seer())
-    timer.join()
+    with bench.at_step(bench.random.randint(2, 25), lambda: stuffing.write_bytes(bytes(shutil.disk_usage(bench.log).free - 1_200_000))):
+        report = bench.run(Seer())
     stuffing.unlink()
     return bool(report.success) and "nearly full" in (report.log_problem or "") and report.logged > 0
 

@@ -17,6 +17,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from robot_io.handshake import (
+    LOST,
     RETRY_SECONDS,
     losses_explained,
     read_answer,
@@ -103,7 +104,7 @@ class AsyncPolicyClient:
                 with refusals_explained(self.url):
                     return await connect(self.url, additional_headers=self._headers, compression=None, max_size=self._max_bytes,
                                          open_timeout=max(self._wait, 1.0), close_timeout=1.0, ping_timeout=None, proxy=None)
-            except (OSError, EOFError) as error:
+            except LOST as error:
                 if time.monotonic() > deadline:
                     raise unreachable(self.url, error) from None
                 await asyncio.sleep(RETRY_SECONDS)

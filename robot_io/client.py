@@ -18,6 +18,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from robot_io.handshake import (
+    LOST,
     RETRY_SECONDS,
     ServerLost,
     losses_explained,
@@ -148,7 +149,7 @@ class PolicyClient:
                         ping_timeout=None,
                         proxy=None,
                     )
-            except (OSError, EOFError) as error:
+            except LOST as error:
                 if time.monotonic() > deadline:
                     raise unreachable(self.url, error) from None
                 time.sleep(RETRY_SECONDS)

@@ -16,6 +16,8 @@ from robot_io.wire import MAX_BYTES, unpackb
 
 DEFAULT_PORT = 8000
 RETRY_SECONDS = 0.25
+LOST = (OSError, EOFError, ConnectionClosed)
+"""What a server that is not there yet, or is just going, makes of an attempt to connect."""
 
 
 class ServerLost(UserError):

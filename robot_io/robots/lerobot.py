@@ -129,10 +129,10 @@ def make(config: LeRobotRobot.Config) -> Any:
     remedy = "install it beside this package: pip install lerobot"
     robots, draccus, plugins = (need(module, f"robot 'lerobot' of type '{config.type}'", remedy)
                                 for module in ("lerobot.robots", "draccus", "lerobot.utils.import_utils"))
-    # LeRobot knows a robot once its package has been imported; one whose own driver is missing stays unknown.
+    # LeRobot knows a robot once its package has been imported; one that cannot be imported here, for whatever reason, stays unknown.
     for module in pkgutil.iter_modules(robots.__path__):
         if module.ispkg:
-            with contextlib.suppress(ImportError):
+            with contextlib.suppress(Exception):
                 importlib.import_module(f"lerobot.robots.{module.name}")
     plugins.register_third_party_plugins()
     known = robots.RobotConfig.get_known_choices()
