@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Annotated, Any
 
 import typer
@@ -14,7 +15,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON on st
 
 
 def tell(found: dict[str, Any], as_json: bool, sentence: str) -> None:
-    print(json.dumps(found) if as_json else sentence, flush=True)
+    """Say it once, however many processes torchrun has started."""
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(found) if as_json else sentence, flush=True)
 
 
 def named(argument: str, example: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ its number of them. Start them with torchrun; see docs/training.md.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -26,6 +27,11 @@ from torch.distributed.tensor import DTensor
 from robot_io import UserError
 from vla.policy import Policy
 from vla.recipe import Recipe
+
+
+def first_of_crew() -> bool:
+    """Whether this is the process that speaks for all, as torchrun tells it, or the only one."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 class Crew:

@@ -27,7 +27,7 @@ from vla.policy import Policy
 from vla.recipe import Recipe
 from vla.seeds import mix
 from vla.train.checkpoint import State, restore_newest, save_checkpoint
-from vla.train.crew import Crew
+from vla.train.crew import Crew, first_of_crew
 from vla.train.display import Display
 from vla.train.features import Features, obstacle, reach
 from vla.train.meter import Meter
@@ -54,7 +54,7 @@ def train(recipe: Recipe, run_dir: str | Path, *, progress: bool = True, build: 
     """
     run = Run(recipe, Path(run_dir))
     if not run.finished:
-        with Display(progress) as display:
+        with Display(progress and first_of_crew()) as display:
             Trainer(recipe, run, display, build).fit()
     return run.result()
 
