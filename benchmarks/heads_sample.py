@@ -4,7 +4,7 @@
 
 One chunk for one observation, random weights, the sizes of `vla.grids.heads` on `tiny`. `bare` calls the network as often as `sample` must,
 and does nothing else: no noise, no solver, no grammar. Both are CPU milliseconds of one thread, taken in turn, so that a busy machine
-slows both alike. The ratio is the geometric mean over repetitions.
+slows both alike. The ratio is the geometric mean over repetitions. `train` is loss and gradients of the head alone for 32 samples.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from vla.grids.heads import heads as grid
 from vla.results import save_rows
 
 OUTPUT = Output(horizon=8, action_dim=7, context_dim=128, queries=4)
-WORDS = 20
+WORDS, BATCH = 20, 32
 COMMAND = "python benchmarks/heads_sample.py"
 
 
-def context() -> Context:
+def context(batch: int) -> Context:
     """Of the shape that `tiny` gives: words, state and queries; three layers of four heads."""
     torch.manual_seed(0)
     length = WORDS + 1 + OUTPUT.queries
-    hidden = torch.randn(1, length, OUTPUT.context_dim)
-    layers = tuple(tuple(torch.randn(2, 1, 4, length, OUTPUT.context_dim // 4)) for _ in range(3))
-    return Context(hidden, torch.ones(1, length, dtype=torch.bool), hidden[:, -OUTPUT.queries:], layers)
+    hidden = torch.randn(batch, length, OUTPUT.context_dim)
+    layers = tuple(tuple(torch.randn(2, batch, 4, length, OUTPUT.context_dim // 4)) for _ in range(3))
+    return Context(hidden, torch.ones(batch, length, dtype=torch.bool), hidden[:, -OUTPUT.queries:], layers)
 
 
 def heads() -> dict[str, Head]:
@@ -135,15 +135,34 @@ def compiled(head: Head) -> bool:
     return True
 
 
-@torch.inference_mode()
+def training(head: Head) -> Callable[[], object]:
+    """A training step of the head, but for the optimizer."""
+    seen, steps = context(BATCH), torch.ones(BATCH, OUTPUT.horizon, dtype=torch.bool)
+    actions = torch.randn(BATCH, OUTPUT.horizon, 1).cumsum(1).expand(-1, -1, OUTPUT.action_dim) / 5
+
+    def step() -> None:
+        head.train()
+        head.loss(seen, actions.clamp(-1, 1), steps).total.backward()
+        head.zero_grad()
+        head.eval()
+
+    return step
+
+
 def measure(name: str, head: Head, repeats: int, compile_too: bool) -> list[dict[str, Any]]:
-    seen = context()
-    whole, passes = in_turn([lambda: head.sample(seen), bare(head, seen)], repeats)
+    """Rows of one head."""
+    with torch.inference_mode():
+        seen = context(1)
+        whole, passes = in_turn([lambda: head.sample(seen), bare(head, seen)], repeats)
     logs = mean_of([math.log(w / p) for w, p in zip(whole, passes, strict=True)])
     ratio = replace(logs, mean=math.exp(logs.mean), low=math.exp(logs.low), high=math.exp(logs.high))
     metrics = {"sample_ms": mean_of(whole), "bare_ms": mean_of(passes), "ratio": ratio}
+    if not isinstance(head, OneStep):
+        (steps,) = in_turn([training(head)], max(5, repeats // 10))
+        metrics["train_ms"] = mean_of(steps)
     if compile_too and compiled(head):
-        (fast,) = in_turn([lambda: head.sample(seen)], repeats)
+        with torch.inference_mode():
+            (fast,) = in_turn([lambda: head.sample(seen)], repeats)
         metrics["compiled_ms"] = mean_of(fast)
     return [{"cell": {"head": name}, "metric": metric, **rate.to_dict(), "seeds": [], "recipe": "", "command": COMMAND}
             for metric, rate in metrics.items()]
@@ -153,12 +172,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results/heads_sample.json"))
     parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--eager", action="store_true", help="do not compile")
+    parser.add_argument("--compile", nargs="*", default=None, help="compile these alone, by name; all if left out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     for name, head in heads().items():
-        rows += measure(name, head, arguments.repeats, not arguments.eager)
+        rows += measure(name, head, arguments.repeats, arguments.compile is None or name in arguments.compile)
         print(name, {row["metric"]: round(row["mean"], 2) for row in rows if row["cell"]["head"] == name}, flush=True)
         save_rows(arguments.out, rows)
 

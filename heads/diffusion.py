@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from backbones.context import Context
 from heads.denoisers import DENOISERS, DenoiserConfig, ResidualMLP
 from heads.denoising import SamplerName, Schedule, Spacing, sampler
+from heads.draws import for_every_draw, initial_noise, require_guidable
 from heads.head import Guide, Head, Loss, Output, Prefix
-from robot_io import UserError
 from robot_io.registry import ComponentConfig
 
 LATER = ("sampler", "condition_dropout", "guidance_scale")
@@ -85,10 +85,7 @@ class Diffusion(Head):
 
     def __init__(self, config: Config, output: Output) -> None:
         super().__init__()
-        if config.guidance_scale != 1.0 and config.condition_dropout == 0.0:
-            raise UserError("head.guidance_scale", f"{config.guidance_scale}, but condition_dropout is 0",
-                            "a head that was trained without its context, too, now and then",
-                            "set head.condition_dropout=0.1 and train, or head.guidance_scale=1")
+        require_guidable(config.guidance_scale, config.condition_dropout)
         self.config, self.output = config, output
         self.denoiser = DENOISERS[config.denoiser.kind](config.denoiser, output)
         if config.condition_dropout > 0.0:
@@ -118,14 +115,9 @@ class Diffusion(Head):
         self.refuse_unsupported(condition=condition)
         read = self.denoiser.condition(context)
         shape = (len(read), n, self.output.horizon, self.output.action_dim)
-        if noise is None:
-            noise = torch.randn(shape, device=read.device, dtype=read.dtype)
-        elif noise.shape != shape:
-            raise UserError("noise", f"shape {tuple(noise.shape)}", f"{shape}: samples, draws, horizon, action dimensions",
-                            "give one chunk of noise for every draw")
+        chunk = start = initial_noise(shape, noise, like=read).flatten(0, 1)
         read = read.repeat_interleave(n, 0)
-        chunk = start = noise.to(read).flatten(0, 1)
-        kept, frozen = (None, None) if prefix is None else self.kept(prefix, read, shape)
+        kept, frozen = (None, None) if prefix is None else for_every_draw(prefix, shape, like=read)
         denoise = self.sampler.start()
         for level in self.sampler.levels:
             if kept is not None:
@@ -138,14 +130,6 @@ class Diffusion(Head):
         if kept is not None:
             chunk = frozen * kept + (1 - frozen) * chunk
         return chunk.unflatten(0, shape[:2])
-
-    def kept(self, prefix: Prefix, like: Tensor, shape: tuple[int, ...]) -> tuple[Float[Tensor, "n t a"], Float[Tensor, "t 1"]]:
-        """The actions of a prefix, once for every draw, and how far each step is frozen."""
-        batch, n, horizon, action_dim = shape
-        if prefix.actions.shape != (batch, horizon, action_dim) or prefix.frozen.shape != (horizon,):
-            raise UserError("prefix", f"actions {tuple(prefix.actions.shape)}, frozen {tuple(prefix.frozen.shape)}",
-                            f"{(batch, horizon, action_dim)} and {(horizon,)}", "pad the actions to the horizon; freeze no padding")
-        return prefix.actions.to(like).repeat_interleave(n, 0), prefix.frozen.to(like).unsqueeze(-1)
 
     def predict(self, chunk: Float[Tensor, "n t a"], level: int, condition: Float[Tensor, "n ..."]) -> Float[Tensor, "n t a"]:
         """The network's output, with classifier-free guidance if configured: both predictions in one pass."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from backbones.context import Context
 from heads.denoisers import ResidualMLP
 from heads.diffusion import hold_last
+from heads.draws import initial_noise, require_guidable
 from heads.experts import ExpertConfig, Seen, make_expert
 from heads.flow_matching import (
     SOLVERS,
@@ -29,11 +30,9 @@ from heads.flow_matching import (
     VelocityField,
     between,
     guided,
-    initial_noise,
 )
 from heads.flow_prefix import Kept, differentiable
 from heads.head import Guide, Head, Loss, Output, Prefix
-from robot_io import UserError
 from robot_io.registry import ComponentConfig
 
 
@@ -76,10 +75,7 @@ class Flow(Head):
 
     def __init__(self, config: Config, output: Output) -> None:
         super().__init__()
-        if config.guidance_scale != 1.0 and config.condition_dropout == 0.0:
-            raise UserError("head.guidance_scale", f"{config.guidance_scale}, but condition_dropout is 0",
-                            "a head that was trained without its context, too, now and then",
-                            "set head.condition_dropout=0.1 and train, or head.guidance_scale=1")
+        require_guidable(config.guidance_scale, config.condition_dropout)
         self.config, self.output = config, output
         self.expert = make_expert(config.expert, output)
         if config.condition_dropout > 0.0:

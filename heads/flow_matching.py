@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.distributions import Beta
 
 from heads.head import Guide
-from robot_io import UserError
 from robot_io.registry import ComponentConfig
 
 VelocityField = Callable[[Tensor, float], Tensor]
@@ -101,17 +100,3 @@ def guided(field: VelocityField, guide: Guide) -> VelocityField:
         return velocity - variance / time * gradient
 
     return turned
-
-
-def initial_noise(shape: tuple[int, ...], given: Tensor | None, like: Tensor) -> Float[Tensor, "b n t a"]:
-    """`given`, or new noise, of this shape and of the type and device of `like`.
-
-    Raises:
-        UserError: it has another shape.
-    """
-    if given is None:
-        return torch.randn(shape, device=like.device, dtype=like.dtype)
-    if given.shape != shape:
-        raise UserError("noise", f"shape {tuple(given.shape)}", f"{shape}: samples, draws, horizon, action dimensions",
-                        "give one chunk of noise for every draw")
-    return given.to(like)

@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from heads.draws import for_every_draw
 from heads.flow_matching import VelocityField
 from heads.head import Prefix
-from robot_io import UserError
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,7 @@ class Kept:
         Raises:
             UserError: the prefix has another shape.
         """
-        batch, n, horizon, action_dim = shape
-        if prefix.actions.shape != (batch, horizon, action_dim) or prefix.frozen.shape != (horizon,):
-            raise UserError("prefix", f"actions {tuple(prefix.actions.shape)}, frozen {tuple(prefix.frozen.shape)}",
-                            f"{(batch, horizon, action_dim)} and {(horizon,)}", "pad the actions to the horizon; freeze no padding")
-        return cls(prefix.actions.to(like).repeat_interleave(n, 0), prefix.frozen.to(like).unsqueeze(-1), largest)
+        return cls(*for_every_draw(prefix, shape, like), largest)
 
     def pull(self, field: VelocityField) -> VelocityField:
         """The field, turned towards the prefix by as much as its steps weigh."""

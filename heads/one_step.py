@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from backbones.context import Context
 from heads.denoisers import ResidualMLP
 from heads.diffusion import Diffusion
+from heads.draws import initial_noise
 from heads.experts import ExpertConfig, Seen, make_expert
 from heads.flow import Flow
-from heads.flow_matching import initial_noise
 from heads.head import Guide, Head, Loss, Output, Prefix
 from robot_io import UserError
 from robot_io.registry import ComponentConfig

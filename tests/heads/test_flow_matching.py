@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import beta, kstest
 
-from heads.flow_matching import SOLVERS, BetaTime, UniformTime, between, guided, initial_noise, uncertainty
+from heads.draws import initial_noise
+from heads.flow_matching import SOLVERS, BetaTime, UniformTime, between, guided, uncertainty
 from robot_io import UserError
 
 

@@ -1,0 +1,52 @@
+"""What heads that denoise have in common: the noise a draw begins with, a prefix for every draw, and when guidance can be.
+
+Shapes: B samples, n draws of each, T = horizon, A action dimensions.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from heads.head import Prefix
+from robot_io import UserError
+
+
+def initial_noise(shape: tuple[int, ...], given: Tensor | None, like: Tensor) -> Float[Tensor, "b n t a"]:
+    """`given`, or new noise, of this shape and of the type and device of `like`.
+
+    Raises:
+        UserError: it has another shape.
+    """
+    if given is None:
+        return torch.randn(shape, device=like.device, dtype=like.dtype)
+    if given.shape != shape:
+        raise UserError("noise", f"shape {tuple(given.shape)}", f"{shape}: samples, draws, horizon, action dimensions",
+                        "give one chunk of noise for every draw")
+    return given.to(like)
+
+
+def for_every_draw(prefix: Prefix, shape: tuple[int, ...], like: Tensor) -> tuple[Float[Tensor, "bn t a"], Float[Tensor, "t 1"]]:
+    """The actions of a prefix, once for every draw of a sample of `shape` `(B, n, T, A)`, and how far each step is frozen.
+
+    Raises:
+        UserError: the prefix has another shape.
+    """
+    batch, n, horizon, action_dim = shape
+    if prefix.actions.shape != (batch, horizon, action_dim) or prefix.frozen.shape != (horizon,):
+        raise UserError("prefix", f"actions {tuple(prefix.actions.shape)}, frozen {tuple(prefix.frozen.shape)}",
+                        f"{(batch, horizon, action_dim)} and {(horizon,)}", "pad the actions to the horizon; freeze no padding")
+    return prefix.actions.to(like).repeat_interleave(n, 0), prefix.frozen.to(like).unsqueeze(-1)
+
+
+def require_guidable(guidance_scale: float, condition_dropout: float) -> None:
+    """Refuse classifier-free guidance of a head that never learns without its context.
+
+    Raises:
+        UserError: guidance is asked for, and the context never hidden.
+    """
+    if guidance_scale != 1.0 and condition_dropout == 0.0:
+        raise UserError("head.guidance_scale", f"{guidance_scale}, but condition_dropout is 0",
+                        "a head that was trained without its context, too, now and then",
+                        "set head.condition_dropout=0.1 and train, or head.guidance_scale=1")
