@@ -17,7 +17,6 @@ Images in `float [B, V, 3, H, W]` in [0, 1]; out `Percept.maps` "semantic" and "
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -48,8 +47,8 @@ class VggtDino(FrontEnd):
         geometry: str | None = Field("tabletop", description="VGGT: shipped weights by name, a folder, a hub repository, or null for none")
         semantics: str | None = Field("tabletop", description="DINOv2: likewise; `own` for VGGT's own patch embedding")
         dim: int = Field(64, ge=4, multiple_of=4, description="channels of both maps; 1024 for the published networks")
-        width: int | None = Field(None, ge=14, description="pixels across that the networks see; null for the pictures' own, or what "
-                                  "small ones were trained at")
+        width: int | None = Field(None, ge=14, description="pixels across that the networks see; null for the pictures' own, but no more "
+                                  "than they were trained at")
         pictures: bool = Field(False, description="the policy sees the pictures too, not only what is made of them")
         depth: bool = Field(False, description="also fill in depth as VGGT estimates it")
         metres: float = Field(1.0, gt=0, description="metres per unit of VGGT's depth: 1 for the small one; the published one has no scale")
@@ -59,11 +58,10 @@ class VggtDino(FrontEnd):
         self.config = config
         self.hides_pictures, self.estimates_depth = not config.pictures, config.depth
         if config.geometry is None and (config.semantics in (None, OWN) or config.depth):
-            raise UserError("vggt_dino.geometry", "null, and nothing is left to look with" if not config.depth else "null, and depth is VGGT's",
-                            "weights of VGGT, or semantics of an eye", "name weights, such as geometry: tabletop")
+            found = "null, and depth is VGGT's" if config.depth else "null, and nothing is left to look with"
+            raise UserError("vggt_dino.geometry", found, "weights of VGGT, or semantics of an eye", "name weights, such as geometry: tabletop")
         self.geometry = None if config.geometry is None else Published(load_vggt(config.geometry, "vggt_dino.geometry"))
-        eye = None if config.semantics in (None, OWN) else Published(Eye(config.semantics))
-        self.eye = eye
+        self.eye = None if config.semantics in (None, OWN) else Published(Eye.open(config.semantics))
         for name, part in (("geometry", self.geometry), ("eye", self.eye)):
             digest = [] if part is None else list(fingerprint(part.model))
             self.register_buffer(f"{name}_fingerprint", torch.tensor(digest, dtype=torch.uint8))
@@ -89,7 +87,7 @@ class VggtDino(FrontEnd):
     def _geometry(self, images: Float[Tensor, "b v 3 h w"]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Maps `[B, V, D, h, w]` of the patch embedding and `[B, V, 2D, h, w]` of the aggregator; depth at the pictures' size, if asked for."""
         vggt: Vggt = self.geometry.model
-        pictures = fitted(images, self._width(images, self.config.geometry, vggt.sizes.image_size), vggt.sizes.patch)
+        pictures = fitted(images, self._width(images, vggt.sizes.image_size), vggt.sizes.patch)
         rows = pictures.shape[-2] // vggt.sizes.patch
         layers = (*vggt.sizes.depth_layers, -1) if self.config.depth else (-1,)
         patches, (*layers, last) = vggt.aggregator(pictures, layers)
@@ -103,11 +101,10 @@ class VggtDino(FrontEnd):
 
     def _eye(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v d h w"]:
         eye: Eye = self.eye.model
-        return eye(fitted(images, self._width(images, self.config.semantics, eye.image_size), eye.patch))
+        return eye(fitted(images, self._width(images, eye.image_size), eye.patch))
 
-    def _width(self, images: Tensor, source: str, trained: int) -> int:
-        small = shipped(source, "geometry") is not None or shipped(source, "eye") is not None
-        return self.config.width or (trained if small else images.shape[-1])
+    def _width(self, images: Tensor, trained: int) -> int:
+        return self.config.width or min(trained, images.shape[-1])
 
     def _check_weights(self) -> None:
         for name, digest in self._digests.items():
@@ -118,27 +115,33 @@ class VggtDino(FrontEnd):
 
 
 class Eye(nn.Module):
-    """DINOv2: pictures → a grid of its normalised patch tokens. Ours by name or file, a published one through transformers."""
+    """DINOv2: pictures → a grid of its normalised patch tokens.
 
-    def __init__(self, source: str) -> None:
+    Args:
+        first: number of tokens before the patches in what a transformers model puts out; None for ours, which puts out patches.
+    """
+
+    def __init__(self, model: nn.Module, patch: int, image_size: int, first: int | None) -> None:
         super().__init__()
-        self._patches: Callable[[Tensor], Tensor]
+        self.model, self.patch, self.image_size, self.first = model, patch, image_size, first
+
+    @classmethod
+    def open(cls, source: str) -> Eye:
+        """Ours by name or file, a published one through transformers. Raises `UserError` for anything else."""
+        thing = "vggt_dino.semantics"
         if shipped(source, "eye") is not None or source.endswith(".safetensors"):
-            self.model = load_eye(source, "vggt_dino.semantics")
-            self.patch, self.image_size, self._patches = self.model.patch, self.model.grid * self.model.patch, self.model
-            return
+            ours = load_eye(source, thing)
+            return cls(ours, ours.patch, ours.grid * ours.patch, None)
         from transformers import Dinov2Model, Dinov2WithRegistersModel
 
-        kinds: dict[str, Any] = {"dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel}
-        self.model = load_model(_Either(kinds), source, "vggt_dino.semantics", PUBLISHED_EYE)
-        config = self.model.config
-        self.patch, self.image_size = config.patch_size, config.image_size
-        first = 1 + getattr(config, "num_register_tokens", 0)
-        self._patches = lambda images: self.model(images).last_hidden_state[:, first:]
+        kinds = {"dinov2": Dinov2Model, "dinov2_with_registers": Dinov2WithRegistersModel}
+        theirs = load_model(_Either(kinds), source, thing, PUBLISHED_EYE)
+        return cls(theirs, theirs.config.patch_size, theirs.config.image_size, 1 + getattr(theirs.config, "num_register_tokens", 0))
 
     def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v d h2 w2"]:
         batch, rows = images.shape[0], images.shape[-2] // self.patch
-        tokens = self._patches(normalised(rearrange(images, "b v c h w -> (b v) c h w")))
+        seen = self.model(normalised(rearrange(images, "b v c h w -> (b v) c h w")))
+        tokens = seen if self.first is None else seen.last_hidden_state[:, self.first:]
         return rearrange(tokens, "(b v) (h w) d -> b v d h w", b=batch, h=rows)
 
 

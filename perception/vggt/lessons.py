@@ -14,7 +14,7 @@ from torch import Tensor
 from perception.grounder.augment import relight, retexture
 from perception.grounder.scenes import ROBOT
 from perception.lifting import point_map, transform
-from perception.vggt.scenes import SIZE, VIEWS, open_arrays
+from perception.vggt.scenes import SIZE, open_arrays
 
 PATCH = 8
 CELLS = SIZE // PATCH
@@ -119,5 +119,3 @@ def quaternion(rotation: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 4"]:
     found = torch.linalg.eigh(k).eigenvectors[..., -1]
     return (found * torch.where(found[:, :1] < 0, -1, 1)).float()
 
-
-assert len(VIEWS) == 2

@@ -24,7 +24,7 @@ def vggt(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def look(**options) -> Percept:
-    return VggtDino(VggtDino.Config(**options)).eval()(BATCH, raw(BATCH))
+    return VggtDino(VggtDino.Config(**({"width": 84} | options))).eval()(BATCH, raw(BATCH))
 
 
 def fuse(percept: Percept, fuser: Fuser) -> torch.Tensor:
@@ -67,8 +67,9 @@ def test_depth_is_at_the_pictures_size_and_in_metres(vggt: str):
     with torch.no_grad():
         depth, _ = toy_vggt()(raw(BATCH).images)
     torch.testing.assert_close(percept.depth, 2 * depth)
-    smaller = look(geometry=vggt, semantics=None, dim=16, depth=True, width=42)
-    assert smaller.depth.shape == (2, 2, 56, 84) and smaller.maps["geometric"].shape[-2:] == (2, 3)
+    for width, grid in ((42, (2, 3)), (None, (3, 4))):  # by itself no larger than the 56 pixels it was trained at
+        smaller = look(geometry=vggt, semantics=None, dim=16, depth=True, width=width)
+        assert smaller.depth.shape == (2, 2, 56, 84) and smaller.maps["geometric"].shape[-2:] == grid
 
 
 def test_weights_stay_outside_the_policy_which_knows_their_fingerprint(vggt: str, tmp_path: Path):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from robot_io import UserError
@@ -42,3 +43,19 @@ def test_the_axis_of_the_figure():
 def test_an_unknown_regime_is_one_clear_error():
     with pytest.raises(UserError, match="did you mean 'distractors 3'"):
         options("distractor 3")
+
+
+def test_the_camera_regime_moves_the_front_camera_and_nothing_else():
+    plain, moved = (TabletopRobot(**REGIMES[name]) for name in ("clean", "camera"))
+    poses = []
+    for seed in (1, 2):
+        for robot in (plain, moved):
+            robot.reset(seed)
+        here, there = (robot.observe().cameras for robot in (plain, moved))
+        assert np.array_equal(here["wrist"].rgb, there["wrist"].rgb) and np.array_equal(plain.state(), moved.state())
+        off = there["front"].world_from_camera - here["front"].world_from_camera
+        assert 0.002 < np.abs(off[:3, 3]).max() <= 0.04 and 1e-3 < np.abs(off[:3, :3]).max() < 0.15
+        poses.append(there["front"].world_from_camera)
+    assert not np.array_equal(*poses)
+    plain.close()
+    moved.close()

@@ -79,3 +79,31 @@ def test_the_policy_acts_on_what_the_networks_see_and_on_nothing_else(recipe: Ca
             parameter.zero_()
         torch.testing.assert_close(policy.context(batch).readout, policy.context(batch, percept).readout)
 
+
+def test_a_summary_beside_fused_tokens_is_one_more_list(recipe: Callable, tmp_path: Path):
+    """Three front-ends, of which the last is trained, as one policy."""
+    made = recipe(pictures=True)
+    maker, fuser = (part.model_dump(mode="json") for part in made.perception)
+    parts = [maker | {"depth": True}, {"kind": "summary", "captioner": {"kind": "template"}}, fuser]  # which wants depth
+    made = type(made).from_dict(made.to_dict() | {"perception": parts, "train": made.to_dict()["train"] | {"steps": 2}})
+    policy = Policy.load(train(made, tmp_path / "run", progress=False).policy_dir)
+    data = Demonstrations(made)
+    frames, index = data.open_frames(lambda items, _: items), np.array([0, 20])
+    percept = policy.perceive(frames.add_to(data.columns(index, "cpu").batch, index))
+    assert all(percept.text) and percept.tokens.shape == (2, 2, 8) and percept.images is not None
+    robot = ToyRobot()
+    robot.reset(1)
+    assert policy.infer(robot.observe()).actions.shape == (4, 2)
+
+
+def test_the_published_comparison_is_of_the_presets_under_regimes_that_there_are():
+    from robot_io.tabletop.regimes import REGIMES
+    from vla.grids.fusion import SHIFTS, fusion
+
+    grid = fusion()
+    seen = {cell.label: grid.resolve(cell, 0).perception for cell in grid.cells}
+    assert set(SHIFTS) <= REGIMES.keys()
+    assert [seen[name][-1].use for name in list(seen)[:3]] == ["both", "semantic", "geometric"]
+    assert [(part.geometry, part.semantics) for part, _ in list(seen.values())[:3]] == [
+        ("tabletop", "tabletop"), (None, "tabletop"), ("tabletop", None)]
+    assert not any(list(seen.values())[3:])

@@ -9,12 +9,13 @@ from robot_io.errors import nearest
 from vla.ablate import Grid
 from vla.grids.backbones import backbones
 from vla.grids.from_file import read_grid
+from vla.grids.fusion import fusion
 from vla.grids.heads import denoising, heads
 from vla.grids.lift3d import lift3d
 from vla.grids.lora import lora
 from vla.grids.summary import summary
 
-GRIDS = {grid.__name__: grid for grid in (backbones, lora, heads, denoising, lift3d, summary)}
+GRIDS = {grid.__name__: grid for grid in (backbones, lora, heads, denoising, lift3d, summary, fusion)}
 
 
 def find_grid(name: str) -> Grid:
