@@ -234,7 +234,8 @@ def _timm(weights: str, pretrained: bool) -> tuple[nn.Module, int]:
         model = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except Exception as error:  # timm and the hub raise their own kinds
         raise _missing(weights, str(error).splitlines()[0]) from error
-    if not isinstance(model, VisionTransformer) or model.cls_token is None or model.pos_embed.shape[1] != model.patch_embed.num_patches + 1:
+    plain = isinstance(model, VisionTransformer) and model.cls_token is not None and model.pos_embed is not None
+    if not plain or model.pos_embed.shape[1] != model.patch_embed.num_patches + 1:
         raise UserError(f"lift3d.weights '{weights}'", f"it is a {type(model).__name__} without one learnt position per patch and a class token",
                         "a plain vision transformer", "name a ViT of CLIP or DINOv2, without registers")
     return model, model.embed_dim

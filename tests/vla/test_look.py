@@ -52,6 +52,21 @@ def test_geometry_is_drawn_and_objects_are_told_in_metres(tmp_path):
     assert (tmp_path / "sheet.svg").read_text().count("<image") == 2 * len(panels)
 
 
+def test_clouds_and_planes_are_drawn_and_hidden_pictures_are_told(tmp_path):
+    batch, percept = scene((0.45, 0.05))
+    seen = [Stage("cameras", percept.replace(regions=None)), Stage("by hand", percept)]
+    for config in ({"kind": "point_cloud", "points": 64, "low": (0, -1, -1), "high": (1, 1, 1), "hide_pictures": True},
+                   {"kind": "lift3d", "tokens": 8, "neighbours": 4}, {"kind": "dp3"}):
+        front_end = PERCEPTION.load(config["kind"])(PERCEPTION.configure(config))
+        seen.append(Stage(config["kind"], front_end(batch, seen[-1].percept)))
+    panels, lines = collect(seen, batch)
+    assert [panel.title for panel in panels] == ["cameras", "by hand: regions", "point_cloud: points", "lift3d: planes"]
+    assert any("lift3d: 9 tokens of 96" in line for line in lines) and any("none of the pictures" in line for line in lines)
+    draw_sheet(seen, batch, "points", tmp_path / "sheet.png")
+    drawn = matplotlib.image.imread(tmp_path / "sheet.png")
+    assert drawn[:, drawn.shape[1] // 2 :, :3].std() > 0.02  # the clouds' half is not empty
+
+
 def test_a_frame_of_a_data_set_is_looked_at_as_the_robot_saw_it(demonstrations):
     observation = from_data(demonstrations, 3)
     robot = ToyRobot()
