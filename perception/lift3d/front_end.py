@@ -37,7 +37,7 @@ class Lift3D(FrontEnd):
 
     class Config(ComponentConfig):
         kind: Literal["lift3d"] = "lift3d"
-        weights: str | None = Field(None, description="the pretrained transformer (see perception.lift3d.pretrained)")
+        weights: str | None = Field("tabletop", description="the pretrained transformer (see perception.lift3d.pretrained); null for random")
         tokens: int = Field(128, ge=4, description="T; the cloud must have at least four times as many points")
         neighbours: int = Field(64, ge=2, description="of a point, in each stage of the tokenizer")
         colors: bool = Field(False, description="points have colours (the paper says so, its release drops them)")

@@ -121,7 +121,7 @@ def fit(model: MaskedAutoencoder, pictures: Pictures, options: Options, report: 
         optimizer.step()
         for name, value in losses.items():
             running[name] = 0.98 * running.get(name, value.item()) + 0.02 * value.item()
-        if (step + 1) % 100 == 0 or step + 1 == options.steps:
+        if (step + 1) % 50 == 0 or step + 1 == options.steps:
             report(step + 1, {name: round(value, 5) for name, value in running.items()})
 
 

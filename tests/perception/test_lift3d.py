@@ -216,3 +216,14 @@ def test_only_grounded_points_after_object_centric_perception():
     distance = (found.evidence["lift3d/centres"] - torch.tensor([0.45, 0.05, 0.05])).norm(dim=-1)
     torch.testing.assert_close(distance, torch.full_like(distance, 0.05), atol=1e-4, rtol=0)
     assert found.tokens.shape == (1, 9, 96) and found.token_mask.all()
+
+
+def test_what_is_shipped_is_read_and_is_not_what_random_weights_are():
+    shipped = lift(weights="tabletop")
+    grid = shipped.transformer.grid
+    assert grid.shape == (8, 8, 96) and not torch.equal(grid, lift(weights=None).transformer.grid)
+    torch.testing.assert_close(shipped.start, shipped.transformer.start)
+    near = (grid[1:] - grid[:-1]).norm(dim=-1).mean()
+    far = (grid[4:] - grid[:-4]).norm(dim=-1).mean()
+    assert near < far  # what is near each other in a picture has positions that are near each other
+    assert sum(file.stat().st_size for file in pretrained.SHIPPED.glob("*.safetensors")) < 5e6

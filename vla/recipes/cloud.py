@@ -23,4 +23,4 @@ def dp3() -> Recipe:
 
 
 def lifted() -> Recipe:
-    return seeing("lifted", CLOUD, {"kind": "lift3d", "projection": "orthographic", "tokens": 32, "neighbours": 8, **CUBE})
+    return seeing("lifted", CLOUD, {"kind": "lift3d", "weights": "tabletop", "projection": "orthographic", "tokens": 32, "neighbours": 8, **CUBE})
