@@ -34,7 +34,7 @@ BLOCK = 10
 Cell = tuple[str, int]
 
 
-def collect(policy: str, execute: int | None, delays: list[int], executions: list[str], split: str, trials: int,
+def collect(policy: str, execute: int | None, delays: list[int], executions: list[str], split: str, scenes: range,
             folder: Path) -> dict[Cell, EvaluationResult]:
     """Run what has not been run yet. Without latency the asynchronous kinds ask and change over as the synchronous one does, but
     real-time chunking still lets the chunks agree."""
@@ -49,8 +49,7 @@ def collect(policy: str, execute: int | None, delays: list[int], executions: lis
     for execution, delay in product(executions, delays):
         setting = Setting(source.hash, source.recipe, robot.spec.hash, source.robot, execute, None, execution, delay)
         files[execution, delay] = TrialFile(folder / f"{split}-{execution}-{delay}-{execute}.jsonl", setting)
-    scenes = seeds(split, trials)
-    for block in (scenes[start : start + BLOCK] for start in range(0, trials, BLOCK)):
+    for block in (scenes[start : start + BLOCK] for start in range(0, len(scenes), BLOCK)):
         for (execution, delay), file in files.items():
             for seed in (seed for seed in block if seed not in file.trials):
                 file.append(run_episode(robot, driver, seed=seed, execute=execute, execution=execution, delay=delay))
@@ -109,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("policy")
     parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--skip", type=int, default=0, help="scenes left to another process, whose trials are in another --run")
     parser.add_argument("--delays", type=int, nargs="+", default=[0, 1, 2, 3, 5])
     parser.add_argument("--executions", nargs="+", default=list(EXECUTIONS), choices=EXECUTIONS)
     parser.add_argument("--execute", type=int)
@@ -116,7 +116,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/latency"))
     parser.add_argument("--out", type=Path, help="folder of results/ and images/; written only for complete runs")
     arguments = parser.parse_args()
-    results = collect(arguments.policy, arguments.execute, arguments.delays, arguments.executions, arguments.split, arguments.trials, arguments.run)
+    results = collect(arguments.policy, arguments.execute, arguments.delays, arguments.executions, arguments.split,
+                      seeds(arguments.split, arguments.trials)[arguments.skip :], arguments.run)
     rate_hz = make_robot(find(arguments.policy).robot).spec.action.rate_hz
     for (kind, delay), result in results.items():
         print(f"{NAMES[kind]:22} {delay} steps: {summary(result.trials)}")
