@@ -1,6 +1,6 @@
 """Train the embedded captioner: `python -m perception.captioner.train tabletop --scenes DIR --exam DIR --out FILE`, or `household --out FILE`.
 
-The loss is the caption's cross-entropy. The encoder starts from the grounder's weights, and all but its first layers are trained. A killed
+The loss is the caption's cross-entropy. The encoder starts from the grounder's weights; its first layers stay as they are. A killed
 run goes on from what is in `--out`, with the learning rate where it was; `docs/summary.md` has the commands of the shipped weights.
 """
 
@@ -42,21 +42,22 @@ def begin(lessons: Tabletop | Household) -> tuple[Captioner, Words]:
     return model, words
 
 
-def trained(model: Captioner) -> list[nn.Parameter]:
-    """All but the first, large maps of the encoder, which cost most and are good already."""
-    for part in (model.encoder.stem, model.encoder.down4):
+def trained(model: Captioner, frozen: bool) -> list[nn.Parameter]:
+    """All but the first, large maps of the encoder, which cost most and are good already; if `frozen`, all but its convolutions."""
+    encoder = model.encoder
+    for part in (encoder.stem, encoder.down4, *((encoder.down8, encoder.down16, encoder.up8) if frozen else ())):
         part.requires_grad_(False)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def train(lessons: Tabletop | Household, exams: dict[str, Tabletop | Household], out: Path, steps: int, batch: int, peak: float,
-          every: int) -> None:
+          every: int, frozen: bool = False) -> None:
     """Train what is in `out`, or something new; examine, log beside it and save on the way."""
     torch.manual_seed(0)
     log = out.with_suffix(".jsonl")
     done = json.loads(log.read_text().splitlines()[-1])["step"] if out.exists() and log.exists() else 0
     model, words = load_weights(out) if done else begin(lessons)
-    optimizer = torch.optim.AdamW(trained(model), lr=peak, weight_decay=0.02, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(trained(model, frozen), lr=peak, weight_decay=0.02, betas=(0.9, 0.98))
     began, console, running = time.monotonic(), Console(), 0.0
     model.train()
     for step in range(done, steps):
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=24, help="pictures per step")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--every", type=int, default=150, help="steps between exams")
+    parser.add_argument("--frozen", action="store_true", help="leave the encoder's convolutions as the grounder has them: twice as fast")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.world == "tabletop":
@@ -99,7 +101,7 @@ def main() -> None:
 
         lessons = Household()
         exams = {"seen": Household(TRAINING, 20_000), "unseen": Household(UNSEEN, 20_000)}
-    train(lessons, exams, options.out, options.steps, options.batch, options.rate, options.every)
+    train(lessons, exams, options.out, options.steps, options.batch, options.rate, options.every, options.frozen)
 
 
 if __name__ == "__main__":

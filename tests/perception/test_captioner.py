@@ -69,7 +69,8 @@ def test_it_learns_to_tell_pictures_apart(lessons, tmp_path):
 def test_it_starts_from_the_grounders_eyes_and_keeps_its_first_layers(lessons):
     model, _ = begin(lessons)
     kept = {id(parameter) for part in (model.encoder.stem, model.encoder.down4) for parameter in part.parameters()}
-    assert kept and not kept & {id(parameter) for parameter in trained(model)}
+    assert kept and not kept & {id(parameter) for parameter in trained(model, frozen=False)}
+    assert len(trained(model, frozen=True)) < len(trained(begin(lessons)[0], frozen=False))
     assert sum(parameter.numel() for parameter in model.parameters()) < 2.4e6, "half precision in 5 MB"
 
 
