@@ -30,6 +30,15 @@ Losses = Callable[[int], tuple[Tensor, dict[str, float]]]
 """The loss of a step, a function of its number and the model alone, and what to log."""
 
 
+class Alone:
+    """The crew of one that checkpoints are written by."""
+
+    main, rank, size = True, 0, 1
+
+    def wait(self) -> None:
+        pass
+
+
 def claim(settings: Settings, folder: Path) -> None:
     """The folder belongs to these settings.
 
@@ -90,7 +99,7 @@ def teach(model: TextToAction, folder: Path, stage: str, steps: int, losses: Los
         optimizer.step()
         state.step = step + 1
         if state.step % keep == 0 or state.step == steps:
-            save_checkpoint(state, place / "checkpoints")
+            save_checkpoint(state, place / "checkpoints", Alone())
             _log(place / "log.jsonl", {"step": state.step, **told})
             say(f"{stage} {state.step}/{steps}: " + ", ".join(f"{name} {value:.3f}" for name, value in told.items()))
     model.eval()

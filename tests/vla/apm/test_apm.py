@@ -149,8 +149,8 @@ def test_train_goes_on_where_it_was_killed_and_evaluate_reports_all_at_once(vla,
     assert whole[0] == 0, whole[2]
     killed, save = {"left": 1}, runs.save_checkpoint
 
-    def die(state, folder):
-        save(state, folder)
+    def die(state, folder, crew):
+        save(state, folder, crew)
         if folder.parent.name == "reinforce":
             killed["left"] -= 1
             if killed["left"] == 0:
