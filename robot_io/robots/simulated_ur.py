@@ -34,10 +34,10 @@ def simulate(config: UR.Config) -> Drivers:
 
 
 class SimulatedArm:
-    """Both of ur-rtde's interfaces. Time goes by in `waitPeriod`, so an arm that is not servoed stands still.
+    """Both of ur-rtde's interfaces. Time goes by in `waitPeriod`.
 
     Attributes:
-        sent: set points received.
+        sent, kicks: set points and signs of life received.
         protective_stop: set it to see what the driver does.
     """
 
@@ -46,7 +46,7 @@ class SimulatedArm:
         self.table.reset(seed)
         self.instruction = self.table.layout.instruction
         self.lock = threading.Lock()
-        self.sent, self.protective_stop, self.connected = 0, False, True
+        self.sent, self.kicks, self.protective_stop, self.connected = 0, 0, False, True
         self.outcome = self.table.outcome()
         self._period = 1 / servo_hz
         self._command = self.table.joints()
@@ -101,6 +101,7 @@ class SimulatedArm:
         return True
 
     def kickWatchdog(self) -> bool:
+        self.kicks += 1
         return True
 
     def stopScript(self) -> None:

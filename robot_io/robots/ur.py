@@ -118,12 +118,13 @@ class UR:
 
     def stop(self) -> None:
         """Bring the arm to rest. It may be driven again afterwards."""
-        self._streaming.stop()
         self._target = None
-        self._drivers.control.servoStop(STOPPING)
+        with self._streaming.stopped():
+            self._drivers.control.servoStop(STOPPING)
 
     def close(self) -> None:
         self.stop()
+        self._streaming.close()
         self._drivers.control.stopScript()
         for part in (self._drivers.control, self._drivers.receive):
             part.disconnect()
@@ -148,15 +149,16 @@ class UR:
         start = np.array(self._drivers.receive.getActualQ()) if start is None else start
         return lambda share: start + share * (action[:6] - start)
 
-    def _servo(self, point: np.ndarray) -> None:
-        """Send one set point and wait out its period."""
+    def _servo(self, point: np.ndarray | None) -> None:
+        """Send one set point, or only a sign of life, and wait out the servo's period."""
         control, config = self._drivers.control, self.config
         begun = control.initPeriod()
-        command = control.servoJ if config.action_space == "joint" else control.servoL
-        # Speed and acceleration are not used by the controller in servo mode; the interface wants them.
-        if not command(point.tolist(), 0.5, 0.5, 1 / config.servo_hz, config.lookahead, config.gain):
-            raise UserError(f"UR at {config.host}", "did not take a set point", "a running program on the controller",
-                            "look at the pendant: protective stop, remote control, emergency stop?")
+        if point is not None:
+            command = control.servoJ if config.action_space == "joint" else control.servoL
+            # Speed and acceleration are not used by the controller in servo mode; the interface wants them.
+            if not command(point.tolist(), 0.5, 0.5, 1 / config.servo_hz, config.lookahead, config.gain):
+                raise UserError(f"UR at {config.host}", "did not take a set point", "a running program on the controller",
+                                "look at the pendant: protective stop, remote control, emergency stop?")
         if config.watchdog_hz is not None:
             control.kickWatchdog()
         control.waitPeriod(begun)
