@@ -47,17 +47,17 @@ class Samples:
         bounds = np.linspace(0, len(self.batch), min(parts, len(self.batch)) + 1).astype(int)
         return [self._slice(slice(a, b)) for a, b in pairwise(bounds)]
 
-    def _slice(self, rows: slice) -> Samples:
-        return Samples(_rows(self.batch, rows), self.actions[rows], self.valid[rows],
-                       None if self.percept is None else _rows(self.percept, rows))
+    def _slice(self, part: slice) -> Samples:
+        return Samples(rows(self.batch, part), self.actions[part], self.valid[part],
+                       None if self.percept is None else rows(self.percept, part))
 
 
-def _rows(parcel: Batch | Percept, rows: slice) -> Batch | Percept:
+def rows(parcel: Batch | Percept, part: slice) -> Batch | Percept:
     """The same parcel with fewer samples: every tensor, list and table of tensors sliced."""
     def cut(value: object) -> object:
         if isinstance(value, dict):
             return {name: cut(inner) for name, inner in value.items()}
-        return value[rows] if isinstance(value, Tensor | list) else value
+        return value[part] if isinstance(value, Tensor | list) else value
 
     return replace(parcel, **{name: cut(value) for name, value in vars(parcel).items()})
 

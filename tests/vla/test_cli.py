@@ -55,7 +55,7 @@ def without_torch(folder, *arguments):
 
 
 @pytest.mark.parametrize("command", ["collect", "train", "evaluate", "serve", "demo", "list", "look", "ablate", "benchmark", "compare",
-                                     "distill", "trials", "blind"])
+                                     "distill", "trials", "blind", "quantize"])
 def test_help_teaches_by_example(command, vla):
     code, shown, _ = vla(command, "--help")
     assert code == 0 and f"vla {command}" in shown.split("Examples:")[1] and "--json" in shown
