@@ -57,7 +57,7 @@ class AsyncPolicyClient:
             await self._connected()
             check_observation(observation, self.spec.observation)
             started = time.perf_counter()
-            message = encode_observation(observation, self.spec.observation)
+            message = encode_observation(observation, self.spec.observation) | {"deadline_ms": 1e3 * self._timeout}
             reply = await self._exchange(message if prefix is None else message | encode_prefix(prefix))
         lengths = {"shortest": self.metadata["execute"], "longest": self.metadata["horizon"]}
         chunk = decode_chunk(reply, self.spec.action, **lengths)

@@ -93,7 +93,7 @@ class PolicyClient:
         """
         check_observation(observation, self.spec.observation)
         started = time.perf_counter()
-        message = encode_observation(observation, self.spec.observation)
+        message = encode_observation(observation, self.spec.observation) | {"deadline_ms": 1e3 * self._timeout}
         reply = self._exchange(message if prefix is None else message | encode_prefix(prefix))
         chunk = decode_chunk(
             reply, self.spec.action, shortest=self.metadata["execute"], longest=self.metadata["horizon"]
