@@ -35,13 +35,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     chosen = arguments.parts or list(parts)
-    kept = [row for row in load_rows(OUT) if row["cell"]["part"] not in chosen] if OUT.exists() else []
     found: list[Measured | Ratio] = []
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         data = arguments.data or collected(scratch / "data", arguments.episodes)
         for name in chosen:
             found += parts[name](data, arguments.episodes, scratch, Peer(arguments.lerobot))
+    kept = [row for row in load_rows(OUT) if row["cell"]["part"] not in chosen] if OUT.exists() else []
     rows = kept + rows_of(found, "python -m benchmarks")
     save_rows(OUT, rows)
     table = markdown(rows)

@@ -25,7 +25,7 @@ from vla.frames import Frames, Track
 from vla.normalize import Normalizer
 from vla.recipe import Recipe
 from vla.sources import open_first, open_mixed, split_episodes
-from vla.streaming import block_shuffle
+from vla.streaming import BLOCKS, block_shuffle
 
 __all__ = ["Demonstrations", "Samples", "split_episodes"]
 
@@ -124,12 +124,12 @@ class Demonstrations:
 
     @property
     def foresight(self) -> int:
-        """How many steps ahead a stream should decode: as many as half of its memory lasts."""
+        """How many steps ahead a stream should decode: half a block, so that it never works on more than the next one."""
         if self.recipe.data.store != "stream":
             return 0
-        blocks = [source.stream_capacity(self.recipe.data, float(share)) // 2
+        blocks = [source.stream_capacity(self.recipe.data, float(share)) // BLOCKS
                   for source, share in zip(self.sources, self.shares, strict=True)]
-        return max(1, sum(blocks) // self.recipe.train.batch_size)
+        return max(1, sum(blocks) // 2 // self.recipe.train.batch_size)
 
     def _visit(self, number: int, position: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
         """The frames of data set `number` at these places of its endless passes."""
@@ -138,7 +138,7 @@ class Demonstrations:
         chosen = np.empty(len(position), np.int64)
         for one in np.unique(lap):
             if data.store == "stream":
-                block = source.stream_capacity(data, float(self.shares[number])) // 2
+                block = source.stream_capacity(data, float(self.shares[number])) // BLOCKS
                 shuffled = block_shuffle(source.lengths, block, seed, int(one))
             else:
                 shuffled = _shuffle(len(source.training), seed, int(one))

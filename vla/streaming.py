@@ -1,8 +1,9 @@
 """Pictures that are never stored: episodes are decoded when they are needed and forgotten again, for data larger than the disk.
 
 Memory stays within `data.stream_gb`. To make do with that, training visits the data block by block: the episodes are shuffled, cut into
-blocks that fill half of the memory, and inside a block the frames are shuffled; while one block is trained on, the next is
-decoded on other threads. Which frames make up a batch is still a function of (seed, step), so a killed run goes on with the same ones.
+blocks of a third of the memory, and inside a block the frames are shuffled; while one block is trained on, the next is decoded on
+other threads, and each episode is decoded at most once a pass. Which frames make up a batch is still a function of (seed, step), so a killed run
+goes on with the same ones.
 """
 
 from __future__ import annotations
@@ -16,13 +17,21 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int
 
+from robot_io import UserError
 from vla.store import Decoder
+
+BLOCKS = 3
+"""How many fit into memory: the one trained on, the next, and what is left of the one before."""
 
 
 class Stream:
-    """Random access to frames through a memory of whole episodes, at most `capacity` frames of them (and always the newest)."""
+    """Random access to frames through a memory of whole episodes, at most `capacity` frames of them."""
 
     def __init__(self, decoder: Decoder, capacity: int, workers: int) -> None:
+        longest = max(episode.length for episode in decoder.dataset.episodes)
+        if capacity < BLOCKS * longest:
+            raise UserError("data.stream_gb", f"room for {capacity} frames of data set {decoder.dataset.root}, whose longest episode has "
+                            f"{longest}", f"room for {BLOCKS} such episodes", f"multiply it by {BLOCKS * longest / capacity:.2g}")
         self.decoder, self.capacity = decoder, capacity
         self.episodes = decoder.dataset.episodes
         self.starts = np.array([episode.start for episode in self.episodes])
@@ -76,17 +85,24 @@ class Stream:
 
 @lru_cache(maxsize=4)
 def block_shuffle(lengths: tuple[int, ...], block: int, seed: int, lap: int) -> Int[np.ndarray, " n"]:
-    """A permutation of the frames of episodes of these lengths that visits them block by block.
-
-    Args:
-        block: frames in a block; whole episodes, so it may be one episode more.
-    """
+    """A permutation of the frames of episodes of these lengths that visits them block by block: at most `block` frames of whole episodes,
+    or one longer episode."""
     random = np.random.default_rng([seed, lap])
     sizes = np.array(lengths)
     starts = np.cumsum(sizes) - sizes
     order = random.permutation(len(sizes))
-    blocks = (np.cumsum(sizes[order]) - sizes[order]) // max(1, block)
-    return np.concatenate([random.permutation(_frames(starts, sizes, order[blocks == number])) for number in np.unique(blocks)])
+    return np.concatenate([random.permutation(_frames(starts, sizes, chosen)) for chosen in _blocks(order, lengths, block)])
+
+
+def _blocks(order: Sequence[int], lengths: tuple[int, ...], block: int) -> list[list[int]]:
+    found, room = [], 0
+    for number in order:
+        if lengths[number] > room:
+            found.append([])
+            room = block
+        found[-1].append(int(number))
+        room -= lengths[number]
+    return found
 
 
 def _frames(starts: np.ndarray, sizes: np.ndarray, chosen: Sequence[int]) -> np.ndarray:

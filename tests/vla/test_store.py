@@ -56,25 +56,40 @@ def test_a_damaged_store_is_noticed_and_made_again(toy_recipe: Callable, tmp_pat
     assert all(np.array_equal(again[name], values) for name, values in whole.items())
 
 
-def test_a_stream_gives_the_same_pictures_within_its_memory(toy_recipe: Callable, tmp_path: Path):
-    """The data set is ten times larger than what may be held."""
-    stored = Demonstrations(toy_recipe(f"data.cache={tmp_path}"))
-    total = len(stored.actions) * 2 * 32 * 32 * 7
-    data = Demonstrations(toy_recipe("data.store=stream", f"data.stream_gb={total / 10 / 1e9}", f"data.cache={tmp_path / 'none'}"))
+@pytest.fixture
+def streamed(toy_recipe: Callable) -> Callable:
+    """Recipes whose memory holds three of the data set's eight episodes."""
+    stored = Demonstrations(toy_recipe())
+    longest = max(episode.length for episode in stored.dataset.episodes)
+    enough = 3.01 * longest * 2 * 32 * 32 * 7 / 1e9
+    return lambda *overrides, share=1.0: toy_recipe("data.store=stream", "data.workers=1", f"data.stream_gb={share * enough}", *overrides)
+
+
+def test_a_stream_gives_the_same_pictures_within_its_memory_and_decodes_each_episode_once_a_pass(
+        toy_recipe: Callable, streamed: Callable, tmp_path: Path):
+    stored, data = Demonstrations(toy_recipe()), Demonstrations(streamed(f"data.cache={tmp_path}", "train.batch_size=2", "data.validation=0"))
     frames, reference = data.open_frames(everything), stored.open_frames(everything)
-    (shelf,) = frames.shelves
-    longest = max(episode.length for episode in data.dataset.episodes)
-    for step in range(12):
+    (reader,), decoded = (shelf.reader for shelf in frames.shelves), []
+    decode = reader.decoder
+    reader.decoder = lambda episode: (decoded.append(episode.index), decode(episode))[1]
+    for step in range(3 * len(data.training) // 2):
         index = data.order(step)
-        frames.expect(data.order(step + data.foresight))
         seen, expected = rgb(frames, data, index), rgb(reference, stored, index)
+        frames.expect(data.order(step + data.foresight))
         assert all(np.array_equal(seen[name], expected[name]) for name in expected)
-        assert shelf.reader.frames <= max(shelf.reader.capacity, longest)
-    assert not (tmp_path / "none").exists()
+        assert reader.frames <= reader.capacity
+    episodes = len(data.dataset.episodes)
+    assert episodes < len(decoded) <= 3 * episodes + 4  # and what is read ahead
+    assert not list(tmp_path.iterdir())
 
 
-def test_training_streams_and_visits_every_frame_once_a_lap(toy_recipe: Callable, tmp_path: Path):
-    recipe = toy_recipe("data.store=stream", "data.stream_gb=0.0002", "train.steps=6")
+def test_memory_too_small_for_a_stream_is_refused(streamed: Callable):
+    with pytest.raises(UserError, match=r"data\.stream_gb.*longest episode.*multiply it by 2"):
+        Demonstrations(streamed(share=0.5)).open_frames(everything)
+
+
+def test_training_streams_and_visits_every_frame_once_a_lap(streamed: Callable, tmp_path: Path):
+    recipe = streamed("train.steps=6")
     data = Demonstrations(recipe)
     size, count = recipe.train.batch_size, len(data.training)
     drawn = np.concatenate([data.order(step) for step in range(count // size + 1)])[:count]
@@ -87,7 +102,6 @@ def test_blocks_hold_whole_episodes_one_after_the_other():
     order = block_shuffle(lengths, 12, seed=0, lap=0)
     assert sorted(order) == list(range(sum(lengths)))
     owner = np.repeat(range(6), lengths)[order]
-    for episode in range(6):  # its frames lie within one block, which is no longer than 12 and one more episode
-        places = np.flatnonzero(owner == episode)
-        assert np.ptp(places) < 12 + max(lengths)
+    for episode in range(6):  # its frames lie within one block
+        assert np.ptp(np.flatnonzero(owner == episode)) < 12
     assert not np.array_equal(order, block_shuffle(lengths, 12, seed=0, lap=1))
