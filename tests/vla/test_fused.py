@@ -96,7 +96,7 @@ def test_a_summary_beside_fused_tokens_is_one_more_list(recipe: Callable, tmp_pa
     assert policy.infer(robot.observe()).actions.shape == (4, 2)
 
 
-def test_the_published_comparison_is_of_the_presets_under_regimes_that_there_are():
+def test_the_published_comparison_is_of_one_front_end_under_regimes_that_there_are():
     from robot_io.tabletop.regimes import REGIMES
     from vla.grids.fusion import SHIFTS, fusion
 
@@ -104,6 +104,4 @@ def test_the_published_comparison_is_of_the_presets_under_regimes_that_there_are
     seen = {cell.label: grid.resolve(cell, 0).perception for cell in grid.cells}
     assert set(SHIFTS) <= REGIMES.keys()
     assert [seen[name][-1].use for name in list(seen)[:3]] == ["both", "semantic", "geometric"]
-    assert [(part.geometry, part.semantics) for part, _ in list(seen.values())[:3]] == [
-        ("tabletop", "tabletop"), (None, "tabletop"), ("tabletop", None)]
     assert not any(list(seen.values())[3:])

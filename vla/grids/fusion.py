@@ -1,21 +1,19 @@
 """`fusion`: the ablation of VO-DP (arXiv 2510.15530, tables 3 and 4) on the tabletop: what the policy sees, in the scenes it was shown and in others.
 
 Every cell has the same demonstrations (one object alone, plain table), backbone, head, number of steps and learning rate. What differs is what
-takes the place of pictures. `python -m vla.grids.fusion --run DIR --demonstrations DATA` trains what is not trained yet, and tries each
-policy on the same test scenes under every regime; rows after every cell.
+takes the place of pictures; cells without pictures share one cache of maps.
+
+`python -m vla.grids.fusion --run DIR --demonstrations DATA` trains what is not trained yet, and tries each policy on the same test scenes under
+every regime; rows after every cell.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 from vla.ablate import Cell, Grid
 from vla.evaluate.benchmark import benchmark
-from vla.recipe import Recipe
-from vla.recipes.fused import fused, geometry_only, semantic_only
 from vla.results import Row, save_rows
 from vla.train import train
 
@@ -28,19 +26,15 @@ def _cell(name: str, *overrides: str) -> Cell:
     return Cell({"policy sees": name}, overrides)
 
 
-def _perception(recipe: Callable[[], Recipe]) -> str:
-    return f"perception={json.dumps([config.model_dump(mode='json') for config in recipe().perception])}"
-
-
 def fusion() -> Grid:
     return Grid(
-        "fusion", "raw", seeds=(0,), trials=100, common=("train.steps=400",),
+        "fusion", "fused", seeds=(0,), trials=100, common=("train.steps=300",),
         cells=(
-            _cell("semantic and geometric, fused", _perception(fused)),
-            _cell("semantic alone", _perception(semantic_only)),
-            _cell("geometric alone", _perception(geometry_only)),
-            _cell("pictures, eye and trunk from scratch", "backbone.weights=null", "tuning.mode=full", "tuning.vision=full"),
-            _cell("pictures, pretrained eye"),
+            _cell("semantic and geometric, fused"),
+            _cell("semantic alone", "perception.1.use=semantic"),
+            _cell("geometric alone", "perception.1.use=geometric"),
+            _cell("pictures, pretrained eye", "perception=[]"),
+            _cell("pictures, eye and trunk from scratch", "perception=[]", "backbone.weights=null", "tuning.mode=full", "tuning.vision=full"),
         ),
     )
 
