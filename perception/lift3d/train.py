@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class Options:
     target: Target = "depth"
     mask: str = "affordance"
     distil: bool = True
-    tuning: str = "lora"
+    tuning: Literal["lora", "full"] = "lora"
     rank: int = 8
     steps: int = 2000
     batch: int = 64
@@ -81,10 +82,9 @@ class Pictures:
 
 
 def make(options: Options) -> tuple[MaskedAutoencoder, int]:
-    """The model as `options` want it trained, and the side of its pictures in pixels."""
-    tuning = {"lora": "lora", "full": "full"}[options.tuning]
+    """The model as `options` want it trained, and the side of its pictures in pixels. The encoder is what `Lift3D` lifts, adapters and all."""
     torch.manual_seed(options.seed)
-    front_end = Lift3D(Lift3D.Config(weights=options.start, tuning=tuning, rank=options.rank, alpha=options.rank**0.5, dropout=0.0))
+    front_end = Lift3D(Lift3D.Config(weights=options.start, tuning=options.tuning, rank=options.rank, alpha=options.rank**0.5, dropout=0.0))
     front_end.load_pretrained()
     encoder = front_end.transformer
     if options.tuning == "lora":
