@@ -10,11 +10,15 @@ is what was done. Some of its episodes fail. Imitation learns from those that su
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from heads import HEADS
 from robot_io import ActionChunk, Observation
 from robot_io.tabletop.expert import SPEED, Expert
 from robot_io.tabletop.robot import TabletopRobot
@@ -22,9 +26,10 @@ from vla.collect import collect
 from vla.evaluate.evaluate import EvaluationResult, evaluate, pool
 from vla.evaluate.seeds import seeds as scenes_of
 from vla.evaluate.statistics import percent
-from vla.recipe import load_recipe
+from vla.policy import Policy
+from vla.recipe import Recipe, load_recipe
 from vla.results import Row, save_rows
-from vla.rl.loop import learn
+from vla.rl.loop import learn, output_of
 from vla.rl.recipe import load_rl_recipe
 from vla.train import train
 
@@ -52,32 +57,38 @@ class Uneven(Expert):
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table: a preset, and the row that it begins with. Imitation begins with none, and is trained once."""
+    """A row of the table: a preset, and the row that it begins with, with a new `head` if one is given.
+
+    Imitation begins with none. Rows without reinforcement learning are trained once, the others once per seed.
+    """
 
     name: str
     preset: str
     overrides: tuple[str, ...] = ()
     init: str | None = None
+    head: dict[str, Any] | None = None
+    once: bool = False
 
 
 IMITATION = ("train.batch_size=32", "train.save_every=200")
-REGRESSION = ("head.kind=regression", "head.trunk={kind: fc, width: 256}", "train.steps=400")
+REGRESSION = {"kind": "regression", "trunk": {"kind": "fc", "width": 256}}
 SHORT = ("optim.steps=600", "optim.batch_size=64", "optim.refresh=200", "optim.val_every=200", "optim.save_every=200", "critic.width=48",
          "optim.critic_learning_rate=1e-3")
 """What two busy cores can do: fixed beforehand, tuned for no row."""
 DRAWING = "algorithm.bootstrap_draws=4"
 
 CELLS = (
-    Cell("imitation, diffusion", "raw", (*IMITATION, "train.steps=600")),
-    Cell("+ Q-chunking, best of 32", "q_chunking", (DRAWING,), "imitation, diffusion"),
-    Cell("imitation, regression", "raw", (*IMITATION, *REGRESSION)),
-    Cell("+ CO-RFT", "co_rft", ("algorithm.actor_after=200",), "imitation, regression"),
-    Cell("+ as much imitation", "imitate", (), "imitation, diffusion"),
-    Cell("+ 1-step TD, best of 32", "one_step_td", (DRAWING,), "imitation, diffusion"),
-    Cell("+ n-step TD, best of 32", "n_step", (DRAWING,), "imitation, diffusion"),
-    Cell("+ as much imitation (regression)", "imitate", (), "imitation, regression"),
-    Cell("+ IQL, weighted regression", "iql", ("algorithm.actor_after=200",), "imitation, diffusion"),
+    Cell("imitation, diffusion", "raw", (*IMITATION, "train.steps=600"), once=True),
+    Cell("imitation, regression", "imitate", ("optim.actor_learning_rate=1e-3", "optim.steps=1200"), "imitation, diffusion", REGRESSION, once=True),
+    Cell("diffusion + Q-chunking, best of 32", "q_chunking", (DRAWING,), "imitation, diffusion"),
+    Cell("regression + CO-RFT", "co_rft", ("algorithm.actor_after=200",), "imitation, regression"),
+    Cell("diffusion + 1-step TD, best of 32", "one_step_td", (DRAWING,), "imitation, diffusion"),
+    Cell("diffusion + n-step TD, best of 32", "n_step", (DRAWING,), "imitation, diffusion"),
+    Cell("diffusion + as much imitation", "imitate", (), "imitation, diffusion"),
+    Cell("regression + as much imitation", "imitate", (), "imitation, regression"),
+    Cell("diffusion + IQL, weighted regression", "iql", ("algorithm.actor_after=200",), "imitation, diffusion"),
 )
+"""The regression head is imitated on the backbone that imitation with the diffusion head has tuned: both see the same."""
 
 
 def main() -> None:
@@ -94,7 +105,7 @@ def main() -> None:
     results: dict[str, list[EvaluationResult]] = {}
     for seed in range(options.seeds):
         for cell in CELLS:
-            if (options.only and not any(part in cell.name for part in options.only)) or (cell.init is None and seed > 0):
+            if (options.only and not any(part in cell.name for part in options.only)) or (cell.once and seed > 0):
                 continue
             folder = trained(cell, seed, options.run, data)
             found = evaluate(folder / "policy", ROBOT, scenes_of(options.split, options.trials), out=folder / f"{options.split}.jsonl")
@@ -103,15 +114,29 @@ def main() -> None:
             save_rows(options.out, [row for name, done in results.items() for row in rows_of(name, done)])
 
 
-def trained(cell: Cell, seed: int, root: Path, data: Path) -> Path:
-    """The run of one row and training seed, made if it is not there."""
+def trained(cell: Cell, seed: int, root: Path, data: Path, *, imitation: Sequence[str] = (), rl: Sequence[str] = ()) -> Path:
+    """The run of one row and training seed, made if it is not there; `imitation` and `rl` are further overrides of such recipes."""
     folder = root / f"{''.join(letter if letter.isalnum() else '-' for letter in cell.name).strip('-')}-{seed}"
     if cell.init is None:
-        train(load_recipe(cell.preset, [*cell.overrides, f"data.root={data}", f"train.seed={seed}"]), folder, progress=False)
+        train(load_recipe(cell.preset, [*cell.overrides, f"data.root={data}", f"train.seed={seed}", *imitation]), folder, progress=False)
     else:
-        init = trained(next(other for other in CELLS if other.name == cell.init), 0, root, data)
-        learn(load_rl_recipe(cell.preset, [*SHORT, *cell.overrides, f"optim.seed={seed}"], data=[data], init=init), folder, progress=False)
+        first = next(other for other in CELLS if other.name == cell.init)
+        init = trained(first, 0, root, data, imitation=imitation, rl=rl)
+        if cell.head is not None:
+            before, init = init, folder / "start"
+            if not init.exists():
+                beheaded(before / "policy", cell.head, seed).save(init)
+        learn(load_rl_recipe(cell.preset, [*SHORT, *cell.overrides, f"optim.seed={seed}", *rl], data=[data], init=init), folder, progress=False)
     return folder
+
+
+def beheaded(folder: Path, head: dict[str, Any], seed: int) -> Policy:
+    """A policy with a new head in place of its own."""
+    policy = Policy.load(folder)
+    policy.recipe = Recipe.from_dict(policy.recipe.to_dict() | {"head": head})
+    torch.manual_seed(seed)
+    policy.head = HEADS.load(head["kind"])(policy.recipe.head, output_of(policy))
+    return policy
 
 
 def rows_of(name: str, results: list[EvaluationResult]) -> list[Row]:
