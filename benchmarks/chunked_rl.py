@@ -72,14 +72,14 @@ class Cell:
 
 IMITATION = ("train.batch_size=32", "train.save_every=200")
 REGRESSION = {"kind": "regression", "trunk": {"kind": "fc", "width": 256}}
-SHORT = ("optim.steps=600", "optim.batch_size=64", "optim.refresh=200", "optim.val_every=200", "optim.save_every=200", "critic.width=48",
+SHORT = ("optim.steps=400", "optim.batch_size=64", "optim.refresh=200", "optim.val_every=200", "optim.save_every=200", "critic.width=48",
          "optim.critic_learning_rate=1e-3")
 """What two busy cores can do: fixed beforehand, tuned for no row."""
 DRAWING = "algorithm.bootstrap_draws=4"
 
 CELLS = (
     Cell("imitation, diffusion", "raw", (*IMITATION, "train.steps=600"), once=True),
-    Cell("imitation, regression", "imitate", ("optim.actor_learning_rate=1e-3", "optim.steps=1200"), "imitation, diffusion", REGRESSION, once=True),
+    Cell("imitation, regression", "imitate", ("optim.actor_learning_rate=1e-3", "optim.steps=800"), "imitation, diffusion", REGRESSION, once=True),
     Cell("diffusion + Q-chunking, best of 32", "q_chunking", (DRAWING,), "imitation, diffusion"),
     Cell("regression + CO-RFT", "co_rft", ("algorithm.actor_after=200",), "imitation, regression"),
     Cell("diffusion + 1-step TD, best of 32", "one_step_td", (DRAWING,), "imitation, diffusion"),

@@ -14,6 +14,7 @@ transformer of two tokens), so curves are compared, not numbers. Writes docs/res
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from heads.critic import ChunkCritic
 from heads.head import Output
 from heads.regression import FCDecoder, Regression
 from vla.evaluate.statistics import percent, rate
+from vla.files import write_json
 from vla.results import Row, save_rows
 from vla.rl.cal_ql import CalQL
 from vla.rl.data import Transitions
@@ -163,20 +165,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithms", nargs="*", default=["iql", "cal_ql"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--episodes", type=int, default=150)
+    parser.add_argument("--keep", type=Path, default=Path("runs/d3rlpy"), help="folder of finished curves; goes on from there")
+    parser.add_argument("--curves", type=int, default=10**6, help="stop after so many new ones")
     parser.add_argument("--out", type=Path, default=Path("docs/results/rl_anchor.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    episodes, every, rows = recorded(options.episodes), options.steps // 3, []
+    episodes, every, left, rows = recorded(options.episodes), options.steps // 4, options.curves, []
+    options.keep.mkdir(parents=True, exist_ok=True)
     share = np.mean([won for *_, won in episodes])
     print(f"{len(episodes)} episodes, {sum(len(a) for _, a, _ in episodes)} transitions, {100 * share:.0f} % of the episodes succeed")
     for algorithm in options.algorithms:
         for name, learn in (("ours", ours), ("d3rlpy", theirs)):
-            curves = np.array([learn(algorithm, episodes, seed, options.steps, every) for seed in range(options.seeds)])
-            print(f"{algorithm}, {name}: {np.array2string(100 * curves, precision=0)}", flush=True)
-            rows += [row(algorithm, name, (i + 1) * every, curves[:, i]) for i in range(3)]
-            save_rows(options.out, rows)
+            curves = []
+            for seed in range(options.seeds):
+                file = options.keep / f"{algorithm}-{name}-{seed}-{options.steps}.json"
+                if not file.exists():
+                    if not left:
+                        return
+                    write_json(file, learn(algorithm, episodes, seed, options.steps, every))
+                    left -= 1
+                curves.append(json.loads(file.read_text()))
+                print(f"{algorithm}, {name}, seed {seed}: {curves[-1]}", flush=True)
+            rows += [row(algorithm, name, (i + 1) * every, np.array(curves)[:, i]) for i in range(4)]
+    save_rows(options.out, rows)
 
 
 def row(algorithm: str, name: str, step: int, by_seed: np.ndarray) -> Row:

@@ -34,7 +34,8 @@ class Transitions:
 
     Attributes:
         actions, inside: the chunk of the policy's horizon, and which of its steps lie inside the episode.
-        earned, discount, next, valid: see `vla.rl.returns`.
+        earned, discount, next: see `vla.rl.returns`.
+        valid: which prefixes are learnt: those inside the episode, or all of them if its end is `absorbing`.
         mc: the Monte-Carlo return.
         success: whether the frame's episode succeeded; where rewards are a column, whether it earned anything.
         source: which data set, an index into `sources`.
@@ -174,7 +175,8 @@ def _one(demonstrations: Demonstrations, recipe: RLRecipe, chunk: int, offset: i
     spans = {"training": rest, "validation": held_out}
     return {
         "actions": actions, "inside": inside, "earned": returns.earned, "discount": returns.discount, "next": returns.next + offset,
-        "valid": returns.valid, "mc": monte_carlo(reward, stop, gamma), "success": success, "episode": episode, "reward": reward,
+        "valid": returns.valid | recipe.data.absorbing, "mc": monte_carlo(reward, stop, gamma), "success": success,
+        "episode": episode, "reward": reward,
         "repeated": (reward > 0) & (frames == stop - 1),
         **{name: offset + np.concatenate([np.arange(e.start, e.stop) for e in chosen] or [np.empty(0, np.int64)])
            for name, chosen in spans.items()},

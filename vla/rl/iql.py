@@ -81,7 +81,7 @@ class IQL(Algorithm):
 
     @torch.no_grad()
     def done(self, batch: Batch) -> Float[Tensor, " b"]:
-        """The target critic's value of what was done, as long as the episode lasted."""
+        """The target critic's value of what was done, of the longest prefix that is learnt."""
         value = self.target(batch.context, batch.chunk).amin(0)[:, 0]
         last = batch.valid.sum(1).clamp(min=1) - 1
         return value.gather(1, last[:, None]).squeeze(1)

@@ -37,6 +37,8 @@ class Transitions(Section):
     roots: Annotated[tuple[Path, ...], RUN_ONLY] = Field((), description="folders of LeRobotDatasets, of any quality")
     validation: float = Field(0.1, ge=0, lt=1, description="share of each data set's episodes held out")
     rewards: Rewards = Rewards()
+    absorbing: bool = Field(True, description="learn chunks that outlast their episode, as worth what was earned to its end; "
+                                              "without, nothing learns what a whole chunk is worth shortly before the end")
     cache: Annotated[Path | None, RUN_ONLY] = None
 
 

@@ -4,7 +4,8 @@ For frame t and prefix length i = 1 … T (CO-RFT, arXiv 2508.02219, eq. 5 and 6
 
     target_i = r_t + γ r_{t+1} + … + γ^{i-1} r_{t+i-1}  +  γ^i V(s_{t+i})     `earned` + `discount` · V[`next`]
 
-An episode's end is terminal: a prefix that reaches it has no V, one that would cross it is not `valid`.
+An episode's end is terminal: a prefix that reaches it has no V, one that would cross it is not `valid`. Whoever counts those all the same,
+with any actions past the end, says that nothing is earned there: `earned` and `discount` are as for the prefix that ends with the episode.
 
 Shapes: N frames of all episodes in a row, T = horizon.
 """

@@ -59,6 +59,16 @@ def test_both_data_sets_are_laid_out_in_a_row_and_told_apart(rl_recipe: Callable
     assert data.summary()[0].startswith(f"data: {len(good.episodes)} episodes, {len(good.episodes)} of them successes")
 
 
+def test_a_chunk_may_outlast_its_episode_or_not(rl_recipe: Callable):
+    absorbed = opened(rl_recipe("q_chunking", "diffusion"))
+    cut = opened(rl_recipe("q_chunking", "diffusion", "data.absorbing=false"))
+    assert absorbed.valid.all() and not cut.valid.all()
+    torch.testing.assert_close(cut.valid, cut.inside)
+    past = ~cut.valid
+    assert (absorbed.discount[past] == 0).all()
+    torch.testing.assert_close(absorbed.earned[past], absorbed.mc[:, None].expand(past.shape)[past])
+
+
 def test_frames_that_end_in_success_are_drawn_more_often(rl_recipe: Callable):
     data = opened(rl_recipe("q_chunking", "diffusion", "data.rewards.success_repeat=7"))
     drawn = torch.cat([data.draw(512, 0, step) for step in range(40)])
