@@ -106,8 +106,13 @@ def picture(drawn: dict[str, Tensor], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
-    figure = Figure(figsize=(2.35 * len(drawn), 2.5), layout="constrained")
-    for axes, (name, chunks) in zip(figure.subplots(1, len(drawn), sharey=True), drawn.items(), strict=True):
+    columns = min(4, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    figure = Figure(figsize=(2.6 * columns, 2.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for empty in panels[len(drawn):]:
+        empty.set_axis_off()
+    for axes, (name, chunks) in zip(panels, drawn.items(), strict=False):
         axes.add_patch(Circle((0, 0), OBSTACLE, color="#c9d1d9", zorder=0))
         good = one_way(chunks)
         for chunk, fine in list(zip(chunks, good, strict=True))[:24]:
