@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +33,23 @@ def test_a_run_from_the_command_line_is_logged_and_told(tmp_path: Path) -> None:
     data = Dataset(tmp_path / "log")
     assert [episode.length for episode in data.episodes] == [episode["logged"] for episode in told["episodes"]]
     data.check(ToyRobot(rate_hz=50.0).spec, ("front",))
+
+
+def test_a_robots_computer_needs_no_torch() -> None:
+    program = """
+import sys
+for heavy in ("torch", "transformers", "scipy", "diffusers", "safetensors", "matplotlib", "mujoco"):
+    sys.modules[heavy] = None
+from fault_rig import Seer
+from vla.cli import app
+from vla.serve import PolicyServer
+with PolicyServer(Seer(), port=0) as server:
+    sys.argv = ["vla", "run", server.url, "robot.rate_hz=50", "--robot", "toy_robot:ToyRobot", "--seconds", "0.2"]
+    app()
+"""
+    path = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", ""), os.getcwd()])
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, timeout=120)
+    assert found.returncode == 0 and "1 episodes" in found.stdout, found.stderr
 
 
 def test_a_human_who_stopped_is_not_asked_again() -> None:
