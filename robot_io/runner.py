@@ -40,7 +40,7 @@ class Patience:
     """How long things may take, in seconds.
 
     Attributes:
-        first: for the first answer, before anything moves (a policy warms up).
+        first: for the first answer, before anything moves: a policy warms up. If it took longer than `stale`, it is asked again.
         answer: for any other answer.
         stale: the oldest observation whose answer may be carried out.
         silence: how long the robot may hold for want of anything to do, or of anything allowed, before it is stopped.
@@ -151,11 +151,8 @@ class Runner:
         observation = self._look()
         self._collect()
         action, by_human = self._choose(observation)
-        if action is not None and self._state is not None:
-            verdict = self.safety.check(action, self._state)
-            for why in verdict.why:
-                self._fault(why)
-            action = verdict.action
+        if action is not None:
+            action = self._allowed(action)
         if action is not None or by_human:
             self._useful = time.monotonic()
         held = action is None
@@ -165,6 +162,15 @@ class Runner:
                 return  # nothing has been commanded yet, so there is nothing to take back
             action = hold(self.robot.spec, self._state, self._last)
         self._send(observation, action, held)
+
+    def _allowed(self, action: Float32[np.ndarray, " a"]) -> Float32[np.ndarray, " a"] | None:
+        """What the safety layer leaves of an action; nothing, as long as the robot has never been seen."""
+        if self._state is None:
+            return None
+        verdict = self.safety.check(action, self._state)
+        for why in verdict.why:
+            self._fault(why)
+        return verdict.action
 
     def _look(self) -> Observation | None:
         """What the robot sees, if it can be had and is the present."""
@@ -189,7 +195,7 @@ class Runner:
             self._fault("no answer" if isinstance(answer.error, (TimeoutError, UserError)) else "driver failed", answer.error)
         elif answer.chunk.spec != self.robot.spec.action:
             self._fault("another robot's chunk", "its action specification is not this robot's")
-        elif self._last is not None and answer.seconds > self.patience.stale:
+        elif answer.seconds > self.patience.stale:
             self._fault("stale answer", f"it took {answer.seconds:.1f} s")
         else:
             try:
@@ -197,7 +203,7 @@ class Runner:
             except UserError as error:
                 self._fault("unusable chunk", error)
                 return
-            if self._last is not None:  # the first answer may have taken a warm-up
+            if self._last is not None:  # before, nothing was underway
                 self._delay.add(self.report.steps - answer.asked)
             self.report.chunks += 1
 

@@ -177,12 +177,37 @@ def test_a_human_pauses_takes_over_gives_back_and_stops() -> None:
     human.pause()
     assert not np.any(wait_for(10))
     human.take(np.array([-0.1, 0.05], np.float32))
-    np.testing.assert_allclose(wait_for(5), np.tile([-0.1, 0.05], (4, 1)), rtol=1e-6)
+    assert np.allclose(wait_for(5), [-0.1, 0.05])
     human.release()
     assert (wait_for(10)[-1] > 0).all()
     human.stop()
     thread.join(20)
     assert runner.report.reason == "human" and runner.report.human >= 14 and robot.stops == 1
+
+
+def test_a_human_cannot_move_a_robot_that_was_never_seen() -> None:
+    class Dark(Watched):
+        def observe(self) -> Observation:
+            raise OSError("no camera")
+
+    robot, human = Dark(), Human()
+    human.take(np.array([0.1, 0.1], np.float32))
+    report = Runner(robot, Expert(robot), human=human).run(seconds=0.2)
+    assert report.faults["no observation"] and not robot.told
+
+
+def test_what_was_seen_before_a_long_warm_up_is_not_acted_on() -> None:
+    class Warming(Expert):
+        calls = 0
+
+        def infer(self, observation: Observation):
+            self.calls += 1
+            time.sleep(0.4 if self.calls == 1 else 0.0)
+            return super().infer(observation)
+
+    robot = Watched()
+    report = Runner(robot, Warming(robot), execute=4, patience=replace(HASTY, silence=5.0)).run(seconds=20)
+    assert report.success and report.faults["stale answer"] == 1
 
 
 def test_every_action_passes_the_safety_layer() -> None:
