@@ -11,8 +11,8 @@ from vla.train.display import Display
 from vla.train.loop import Trainer
 from vla.train.run import Run
 
-PRESETS = ("raw", "grounded", "geometry")
-ROUNDS = {True: 8, False: 3}
+PRESETS = ("raw", "grounded")
+ROUNDS = {True: 6, False: 3}
 
 
 def measure(data: Path, episodes: int, scratch: Path, peer: Peer) -> list[Measured | Ratio]:
