@@ -37,6 +37,7 @@ from vla.rl.recipe import Optim, RLRecipe
 from vla.sealed import sealing
 from vla.seeds import mix
 from vla.train.checkpoint import State, restore_newest, save_checkpoint
+from vla.train.crew import Crew
 from vla.train.display import Display
 from vla.train.run import Run, TrainResult
 
@@ -149,6 +150,7 @@ class Session:
         self.trainer = Trainer(self.algorithm, contexts, self.data, recipe.optim, look=self.look if tuned else None,
                                policy=self.policy if tuned else None)
         digests = {"data": "+".join(each.digest for each in opened), "the policy it began with": began_with}
+        self.crew = Crew(self.policy.recipe)  # of one
         self.state = State(self.trainer.learner, self.trainer.optimizer, None, digests)
         restore_newest(self.state, run.checkpoints)
         run.claim()
@@ -177,7 +179,7 @@ class Session:
             if self._due(optim.val_every) and len(self.data.validation):
                 self.run.log({"step": state.step, **measure(self.trainer), "seconds": state.seconds})
             if self._due(optim.save_every):
-                save_checkpoint(state, self.run.checkpoints)
+                save_checkpoint(state, self.run.checkpoints, self.crew)
             self.display.step(state.step, optim.steps, numbers)
         self._save_critic()
         self._save_policy()
