@@ -53,6 +53,8 @@ def refusals_explained(url: str) -> Iterator[None]:
     except InvalidStatus as error:
         raise refused(url, error.response.status_code) from None
     except (InvalidHandshake, InvalidURI) as error:
+        if isinstance(error.__cause__, LOST):
+            raise error.__cause__ from None  # it broke off in the middle
         raise UserError(
             f"server at {url}",
             f"does not speak the websocket protocol ({error})",

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32
 
-from robot_io.errors import UserError
+from robot_io.errors import SpecMismatch, UserError
 from robot_io.execution import DelayEstimate, Schedule, hold, make_schedule, require_prefix
 from robot_io.execution.asking import Asking
 from robot_io.execution.freshness import Freshness
@@ -127,10 +127,24 @@ class Runner:
         self._ended = ""
         for part in (self.schedule, self.safety, self.freshness):
             part.reset()
-        self.driver.reset(seed)
+        self._greet(seed)
         if self.log is not None:
             self.log.begin()
         self._began = self._useful = time.monotonic()
+
+    def _greet(self, seed: int) -> None:
+        """Tell the driver that an episode begins; a message that is lost on the way is sent again. Nothing has moved yet."""
+        began = time.monotonic()
+        while True:
+            try:
+                return self.driver.reset(seed)
+            except SpecMismatch:
+                raise
+            except UserError as error:
+                self._fault("no answer", error)
+                if time.monotonic() - began > self.patience.first or self.human.stopped:
+                    raise
+                time.sleep(0.1)
 
     def _over(self, seconds: float) -> bool:
         now = time.monotonic()
