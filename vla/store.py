@@ -192,7 +192,7 @@ def _unpack(packed: np.ndarray, bounds: np.ndarray, index: np.ndarray) -> np.nda
 
 
 def _resized(rgb: np.ndarray, view: View) -> np.ndarray:
-    """Antialiased; `robot_io` refuses nothing here because `vla.sources` has checked the proportions."""
+    """Antialiased. The proportions are the same: `vla.sources` has checked them."""
     if rgb.shape[1:3] == (view.height, view.width):
         return rgb
     from PIL import Image
