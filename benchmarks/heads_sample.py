@@ -4,7 +4,7 @@
 
 One chunk for one observation, random weights, the sizes of `vla.grids.heads` on `tiny`. `bare` calls the network as often as `sample` must,
 and does nothing else: no noise, no solver, no grammar. Both are CPU milliseconds of one thread, taken in turn, so that a busy machine
-slows both alike. The ratio is the geometric mean over repetitions. `train` is loss and gradients of the head alone for 32 samples.
+slows both alike. Their ratio is the geometric mean over repetitions. `train` is loss and gradients of the head alone for 32 samples.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ def measure(name: str, head: Head, repeats: int, compile_too: bool) -> list[dict
         seen = context(1)
         whole, passes = in_turn([lambda: head.sample(seen), bare(head, seen)], repeats)
     logs = mean_of([math.log(w / p) for w, p in zip(whole, passes, strict=True)])
-    ratio = replace(logs, mean=math.exp(logs.mean), low=math.exp(logs.low), high=math.exp(logs.high))
-    metrics = {"sample_ms": mean_of(whole), "bare_ms": mean_of(passes), "ratio": ratio}
+    ratio = replace(logs, mean=100 * math.exp(logs.mean), low=100 * math.exp(logs.low), high=100 * math.exp(logs.high))
+    metrics = {"sample_ms": mean_of(whole), "bare_ms": mean_of(passes), "percent_of_bare": ratio}
     if not isinstance(head, OneStep):
         (steps,) = in_turn([training(head)], max(5, repeats // 10))
         metrics["train_ms"] = mean_of(steps)
