@@ -209,6 +209,8 @@ class Runner:
             self._fault("no answer" if isinstance(answer.error, (TimeoutError, UserError)) else "driver failed", answer.error)
         elif answer.chunk.spec != self.robot.spec.action:
             self._fault("another robot's chunk", "its action specification is not this robot's")
+        elif not np.isfinite(answer.chunk.actions).all():
+            self._fault("not a number", "in a chunk, of which nothing is carried out")
         elif answer.seconds > self.patience.stale:
             self._fault("stale answer", f"it took {answer.seconds:.1f} s")
         else:

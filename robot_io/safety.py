@@ -1,6 +1,7 @@
 """What stands between a policy and a robot's motors: every action passes here, and none that breaks a limit passes unchanged.
 
-What is not a number, or comes while a joint is at its limit, is forbidden: the robot holds. Everything else is moved to what is
+What is not a number, lies beyond its limits by more than their whole range (wrong statistics, a damaged message), or comes while a joint
+is at its limit is forbidden: the robot holds. Everything else is moved to what is
 allowed, softest limit first: jerk (the change of acceleration), speed, the workspace, the range of the action. The later ones always hold;
 at a wall the robot brakes harder than its jerk allows. A policy that pushes against a wall slides along it. Every intervention is
 named and counted.
@@ -113,6 +114,9 @@ class Safety:
     def _forbidden(self, action: np.ndarray, state: np.ndarray) -> str | None:
         if action.shape != self._low.shape or not np.isfinite(action).all():
             return "not a number"
+        span = self._high - self._low
+        if (action < self._low - span).any() or (action > self._high + span).any():
+            return "far out of range"
         if not np.isfinite(state).all():
             return "state not a number"
         for name, (low, high) in self.limits.joints.items():

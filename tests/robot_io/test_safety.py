@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_io import ActionSpec, ObservationSpec, RobotSpec, UserError
+from robot_io.execution import hold
 from robot_io.safety import Limits, Safety
 
 CARTESIAN = RobotSpec(
@@ -27,11 +28,12 @@ NUMBERS = st.floats(-10, 10, width=32)
 
 def drive(safety: Safety, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Positions that a robot which does what it is told goes through, `[steps + 1, …]`, and none where it was forbidden to move."""
-    path = [state.copy()]
+    path, last = [state.copy()], None
     for action in actions:
-        verdict = safety.check(action, state)
-        sent = verdict.action
-        state = state.copy()
+        sent = safety.check(action, state).action
+        if sent is None:
+            sent = hold(safety.spec, state, last)
+        last, state = sent, state.copy()
         if safety.spec is CARTESIAN:
             state[:3] += sent[:3]
         else:
@@ -89,6 +91,8 @@ def test_absolute_targets_are_approached_at_the_allowed_speed_from_where_the_rob
     ([np.nan, 0, 0, 1], [0, 0, 0.2, 0.5], "not a number"),
     ([np.inf, 0, 0, 1], [0, 0, 0.2, 0.5], "not a number"),
     ([0, 0, 0], [0, 0, 0.2, 0.5], "not a number"),
+    ([0.16, 0, 0, 1], [0, 0, 0.2, 0.5], "far out of range"),
+    ([0, 0, 0, 255], [0, 0, 0.2, 0.5], "far out of range"),
     ([0, 0, 0, 1], [0, np.nan, 0.2, 0.5], "state not a number"),
     ([0, 0, 0, 1], [0, 0, 0.2, 1.99], "joint elbow"),
 ])
