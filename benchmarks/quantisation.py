@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def memory() -> list[Row]:
                     counted = weight(made)
                     del made
                 cell = {"model": name, "linear layers": how, "embeddings": embeddings}
-                rows += [row(cell, "megabytes", [counted / 1e6]), row(cell, "share_of_bf16", [counted / (2 * total)])]
+                rows += [row(cell, "megabytes", [counted / 1e6]), row(cell, "per_cent_of_bf16", [100 * counted / (2 * total)])]
     return rows
 
 
@@ -84,7 +85,7 @@ def speed(folder: str, repeats: int) -> list[Row]:
     models = {how: convert(llama("SmolLM2-360M", 8), how) for how in SPEED}
     for tokens in (64, 1):
         ids = torch.arange(tokens)[None]
-        rows += turns(f"8 layers of SmolLM2-360M, {tokens} tokens", {how: (lambda m=model: m(ids)) for how, model in models.items()}, repeats)
+        rows += turns(f"8 layers of SmolLM2-360M, {tokens} tokens", {how: partial(model, ids) for how, model in models.items()}, repeats)
     del models
     full = Policy.load(folder)
     batch = held_out(full, 1)[0]
@@ -93,7 +94,7 @@ def speed(folder: str, repeats: int) -> list[Row]:
         policy = Policy.load(folder)
         policies[how] = quantize_policy(policy, {group: how for group in GROUPS if group != "embeddings"
                                                  and any(layer.group == group for layer in layers(policy))})
-    return rows + turns("pick, one observation", {how: (lambda p=policy: chunks(p, [batch])) for how, policy in policies.items()}, 2 * repeats)
+    return rows + turns("pick, one observation", {how: partial(chunks, policy, [batch]) for how, policy in policies.items()}, 2 * repeats)
 
 
 def turns(model: str, work: dict[str, Callable], repeats: int) -> list[Row]:
