@@ -52,7 +52,7 @@ class VideoWriter:
         self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, codec.pixels
         self._stream.codec_context.time_base = 1 / rate
         self._stream.codec_context.thread_count = 1
-        self._frames = 0
+        self._frames, self._closed = 0, False
 
     def add(self, rgb: np.ndarray) -> None:
         """Append one picture, `uint8 [H, W, 3]`."""
@@ -63,10 +63,15 @@ class VideoWriter:
         self._sink.check()
 
     def close(self) -> None:
-        """Flush the encoder and write the mp4's table of contents."""
-        self._container.mux(self._stream.encode())
-        self._container.close()
-        self._sink.close()
+        """Flush the encoder and write the mp4's table of contents. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._container.mux(self._stream.encode())
+            self._container.close()
+        finally:
+            self._sink.close()
 
 
 class _Sink:

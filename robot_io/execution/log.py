@@ -72,6 +72,8 @@ class Log:
             self._recorder.save_episode(success)
         except Exception as error:
             self.problem = f"the episode could not be saved ({error}); those before it are safe"
+            with contextlib.suppress(Exception):
+                self._recorder.discard_episode()
             return False
         self.saved = self.frames
         return True
