@@ -72,7 +72,7 @@ class Cell:
 
 IMITATION = ("train.batch_size=32", "train.save_every=200")
 REGRESSION = {"kind": "regression", "trunk": {"kind": "fc", "width": 256}}
-SHORT = ("optim.steps=400", "optim.batch_size=64", "optim.refresh=200", "optim.val_every=200", "optim.save_every=200", "critic.width=48",
+SHORT = ("optim.steps=1000", "optim.batch_size=64", "optim.refresh=25", "optim.val_every=200", "optim.save_every=200", "critic.width=48",
          "optim.critic_learning_rate=1e-3")
 """What two busy cores can do: fixed beforehand, tuned for no row."""
 DRAWING = "algorithm.bootstrap_draws=4"

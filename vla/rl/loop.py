@@ -140,7 +140,7 @@ class Session:
         began_with = weights_digest(self.policy)
         opened = open_data(self.policy, recipe)
         self.data = transitions(self.policy, opened, recipe)
-        display.print("\n".join(self.data.summary()))
+        display.print("\n".join([*self.data.summary(), *too_few_backups(self.data, recipe)]))
         self.eyes = [Eyes(self.policy, each, display.track) for each in opened]
         contexts = join([eyes.all(display.track) for eyes in self.eyes])
         self.algorithm = build(recipe, self.policy)
@@ -207,6 +207,16 @@ class Session:
         recipe = Recipe.from_dict(self.policy.recipe.to_dict() | {"head": config.model_dump(mode="json"), "name": self.recipe.name})
         self.policy.recipe, self.policy.head = recipe, head
         self.policy.eval().save(self.run.policy)
+
+
+def too_few_backups(data: Transitions, recipe: RLRecipe) -> list[str]:
+    """A warning if a reward at the end of the longest episode cannot be known at its start: every refresh carries it a backup further."""
+    longest, optim = int(torch.bincount(data.episode).max()), recipe.optim
+    needed = math.ceil(longest / (recipe.backup or data.chunk))
+    if needed <= (made := math.ceil(optim.steps / optim.refresh)):
+        return []
+    return [f"warning: {made} backups ({optim.steps} steps, new values every {optim.refresh}) carry a reward less than the {longest} steps of the "
+            f"longest episode, which need {needed}: lower optim.refresh or raise optim.steps"]
 
 
 def build(recipe: RLRecipe, policy: Policy) -> Algorithm:

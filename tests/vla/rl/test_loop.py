@@ -12,8 +12,9 @@ from toy_robot import ToyRobot
 
 from robot_io import UserError
 from vla.policy import Policy
+from vla.rl.data import open_data, transitions
 from vla.rl.diagnostics import read_log
-from vla.rl.loop import learn
+from vla.rl.loop import learn, too_few_backups
 from vla.rl.recipe import RLRecipe, load_rl_recipe
 
 
@@ -56,6 +57,14 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(preset: str, head: str, m
         return [{name: value for name, value in row.items() if name != "seconds"} for row in read_log(run)]
 
     assert measured(tmp_path / "killed") == measured(whole)
+
+
+def test_too_few_backups_for_the_longest_episode_are_warned_of(rl_recipe: Callable):
+    recipe = rl_recipe("q_chunking", "diffusion", "optim.steps=10", "optim.refresh=10")
+    policy = Policy.load(recipe.init)
+    data = transitions(policy, open_data(policy, recipe), recipe)
+    assert "1 backups" in too_few_backups(data, recipe)[0]
+    assert too_few_backups(data, rl_recipe("q_chunking", "diffusion", "optim.steps=100", "optim.refresh=10")) == []
 
 
 def test_another_recipe_or_policy_under_the_same_run_is_refused(rl_recipe: Callable, imitated: Callable, tmp_path: Path):
