@@ -68,7 +68,8 @@ def results_of(files: dict[Cell, TrialFile], scenes: range) -> dict[Cell, Evalua
 def rows_of(results: dict[Cell, EvaluationResult], rate_hz: float, command: str) -> list[Row]:
     rows = []
     for (execution, delay), result in results.items():
-        metrics = {"success": result.success, "cycle_seconds": result.cycle_seconds, "jerk_thousandths": mean_of([1e3 * trial.jerk for trial in result.trials])}
+        metrics = {"success": result.success, "cycle_seconds": result.cycle_seconds,
+                   "jerk_thousandths": mean_of([1e3 * trial.jerk for trial in result.trials])}
         cell = {"execution": NAMES[execution], "latency_ms": f"{1000 * delay / rate_hz:.0f}"}
         rows += result.rows_of({name: rate for name, rate in metrics.items() if rate.n}, cell, command)
     return rows
