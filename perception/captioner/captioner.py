@@ -19,7 +19,7 @@ class EmbeddedCaptioner(nn.Module):
 
     class Config(ComponentConfig):
         kind: Literal["embedded"] = "embedded"
-        weights: str = Field("tabletop", description="shipped weights by name (tabletop, household), or a .safetensors file")
+        weights: str = Field("household", description="shipped weights by name, or a .safetensors file")
         at_most: int = Field(4, ge=1, description="things that are named; of more only their number is told")
 
     def __init__(self, config: Config | None = None, **options: object) -> None:

@@ -97,10 +97,9 @@ def main() -> None:
     torch.set_num_threads(1)
     command, table = "python -m perception.captioner.examine SCENES…", []
     exams = {f"tabletop: {folder.name.replace('_', ' ')}": ("tabletop", Tabletop([folder]), None) for folder in options.scenes}
-    known = {*FURNITURE, *THINGS}
-    exams |= {"household: layouts of training": ("household", Household(TRAINING, 20_000), known),
-              "household: unseen layouts": ("household", Household(UNSEEN, 20_000), known),
-              "household, by the captioner of tables": ("tabletop", Household(UNSEEN, 20_000), known)}
+    for layouts, which in (("layouts of training", TRAINING), ("unseen layouts", UNSEEN)):
+        for noun, names in (("furniture", FURNITURE), ("things", THINGS)):
+            exams[f"household, {noun}: {layouts}"] = ("household", Household(which, 20_000), set(names))
     for name, (weights, lessons, only) in exams.items():
         captioner = EmbeddedCaptioner(weights=weights)
         digest = hashlib.sha256(shipped(weights).read_bytes()).hexdigest()[:12]

@@ -25,7 +25,7 @@ CAPTIONERS.add(
 CAPTIONERS.add(
     "embedded",
     "perception.captioner.captioner:EmbeddedCaptioner",
-    "image encoder and text decoder, trained on rendered tables and households; shipped",
+    "image encoder and text decoder that this project trains; weights for the household are shipped",
     paper="after Qiu et al., SUM (arXiv 2306.05696); docs/summary.md",
     provides=("text",),
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from vla.ablate import Cell, Grid
 
 TEMPLATE = "captioner: {kind: template, unit: mm}"
-EMBEDDED = "captioner: {kind: embedded}"
 
 
 def _cell(pictures: str, text: str, front_end: str = "") -> Cell:
@@ -23,7 +22,5 @@ def summary() -> Grid:
             _cell("RGB", "none"),
             _cell("RGB", "template, mm", f"{{kind: summary, {TEMPLATE}}}"),
             _cell("none", "template, mm", f"{{kind: summary, {TEMPLATE}, pictures: hidden}}"),
-            _cell("RGB", "embedded captioner", f"{{kind: summary, {EMBEDDED}}}"),
-            _cell("none", "embedded captioner", f"{{kind: summary, {EMBEDDED}, pictures: hidden}}"),
         ),
     )
