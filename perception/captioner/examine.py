@@ -91,7 +91,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", type=Path, nargs="*", help="rendered tables; the household draws its own")
-    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("docs/results/captions.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
