@@ -255,9 +255,10 @@ def test_a_full_disk_ends_the_log_not_the_run(tmp_path: Path, monkeypatch: pytes
     data.check(robot.spec, ("front",))
     assert [episode.length for episode in data.episodes][1:] == [report.logged], "what came before the disk was full is kept"
 
-    robot.reset(5)
+    robot = Watched(limit=1000)
+    robot.dots[robot.target] = np.array([9.0, 9.0])
     log = Log(recorder, reserve=2**62)
-    report = Runner(robot, Expert(robot), log=log, stop_without_log=True).run(seconds=5)
+    report = Runner(robot, Expert(robot), log=log, stop_without_log=True).run(seconds=30)
     assert report.reason == "log" and "nearly full" in report.log_problem
 
 
