@@ -121,6 +121,13 @@ def build(config: GroundingDinoPy.Config, bert: Any, tokenizer: Any) -> nn.Modul
 def text_encoder(bert: Any) -> nn.Module:
     """A `BertModel` with what the package expects of one."""
     from transformers import BertModel
+    from transformers.models.bert.modeling_bert import BertEmbeddings
+
+    class TextEmbeddings(BertEmbeddings):
+        """Takes the length of a cache, which is always 0 here, under its old name too (transformers 5.24 renamed it)."""
+
+        def forward(self, *inputs: Any, past_key_values_length: int = 0, **named: Any) -> Tensor:
+            return super().forward(*inputs, **named)
 
     class TextEncoder(BertModel):
         """The three methods of transformers 4 (masks are additive: 0 may be attended to, a huge negative number not)."""
@@ -135,7 +142,9 @@ def text_encoder(bert: Any) -> nn.Module:
             """No head is ever left out."""
 
     bert._attn_implementation = "eager"
-    return TextEncoder(bert)
+    encoder = TextEncoder(bert)
+    encoder.embeddings.__class__ = TextEmbeddings
+    return encoder
 
 
 def plain_weights(checkpoint: dict[str, Any], thing: str) -> dict[str, Tensor]:

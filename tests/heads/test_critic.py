@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from toy_context import OUTPUT, context
 
 from heads.critic import ChunkCritic, StateValue
@@ -85,5 +86,5 @@ def test_a_target_outside_the_range_is_that_of_the_end():
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match=r"critic\.width: 10; expected a multiple of critic\.heads = 4"):
         ChunkCritic(ChunkCritic.Config(width=10), OUTPUT)
-    with pytest.raises(UserError, match="low < high"):
+    with pytest.raises(ValidationError, match="low < high"):
         HLGauss.Config(low=1, high=0)
