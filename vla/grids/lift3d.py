@@ -1,8 +1,8 @@
 """`lift3d`: what points are worth on the tabletop, and what of Lift3D carries it (arXiv 2411.18623, table 2, in small).
 
 Every cell has the same data, backbone, head, steps and scenes; but for raw RGB none sees a picture. `position` is where a token's positional
-embedding comes from; `weights` says which embedded transformer it is: `tabletop`, pretrained on pictures; `with MAE`, taken through the paper's first
-stage; or random.
+embedding comes from; `weights` says whether the embedded transformer was pretrained on pictures (`tabletop`) or is random. One that went through the
+paper's first stage (`perception.lift3d.train`) is a cell to add once it is worth shipping.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DP3 = "perception.1={kind: dp3, centre: [0.5, 0.0, 0.1], reach: 0.35}"
 
 def _lifted(position: str, weights: str, *overrides: str) -> Cell:
     levels = {"perception": "lift3d", "position": position, "weights": weights}
-    file = {"tabletop": "tabletop", "with MAE": "tabletop_mae", "random": "null"}[weights]
+    file = {"tabletop": "tabletop", "random": "null"}[weights]
     return Cell(levels, (f"perception.1.position={position}", f"perception.1.weights={file}", *overrides))
 
 
@@ -27,7 +27,6 @@ def lift3d() -> Grid:
             _lifted("lookup", "tabletop"),
             _lifted("none", "tabletop"),
             _lifted("new", "tabletop"),
-            _lifted("lookup", "with MAE"),
             _lifted("lookup", "random"),
             Cell({"perception": "raw RGB", "position": "–", "weights": "–"}, ("perception=[]",)),
         ),
