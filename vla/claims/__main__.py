@@ -8,9 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 from robot_io import UserError
-from vla.claims.claim import Finding, judge, measured, shown
+from vla.claims.claim import Finding, judge, shown
 from vla.claims.ledger import CLAIMS
 from vla.files import write_text
+from vla.results import show
 
 HEAD = """# Claims, tested
 
@@ -36,8 +37,8 @@ def page(results: Path) -> str:
 
 def _line(found: Finding) -> str:
     claim, metric = found.claim, found.claim.metric
-    here = "–" if found.more is None else measured(found.more, metric)
-    against = f"{shown(claim.bound, metric)}" if claim.bound is not None else "–" if found.less is None else measured(found.less, metric)
+    here = "–" if found.more is None else show(found.more)
+    against = f"{shown(claim.bound, metric)}" if claim.bound is not None else "–" if found.less is None else show(found.less)
     against += "" if claim.ratio == 1 else f" × {claim.ratio:g}"
     difference = "–" if found.difference is None else (f"{shown(found.difference, metric, sign=True)} [{shown(found.low, metric, sign=True)}, "
                                                        f"{shown(found.high, metric, sign=True)}]")

@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from robot_io import UserError
 from vla.results import SHARES, Row, load_rows
@@ -109,9 +109,3 @@ def shown(value: float, metric: str, *, sign: bool = False) -> str:
     """A value in the unit of its table."""
     scaled = 100 * value if metric in SHARES else value
     return f"{scaled:{'+' if sign else ''}.1f}"
-
-
-def measured(row: Mapping[str, Any], metric: str) -> str:
-    unit = " %" if metric in SHARES else ""
-    interval = f" [{shown(row['low'], metric)}, {shown(row['high'], metric)}]" if row["low"] != row["high"] else ""
-    return f"{shown(row['mean'], metric)}{unit}{interval}"
