@@ -142,8 +142,10 @@ def ablate(grid: Grid, root: Path | str, *, out: Path | str | None = None, comma
     from vla.ablation import write_page  # it is made of this module's outcomes
 
     outcomes: list[Outcome] = []
+    rows: list[Row] = []
     for outcome in run(grid, root, **options):
         outcomes.append(outcome)
-        save_rows(out or Path(root) / f"{grid.name}.json", table(outcomes, command))
+        rows = table(outcomes, command)
+        save_rows(out or Path(root) / f"{grid.name}.json", rows)
         write_page(grid, outcomes, Path(root) / f"{grid.name}.html", command=command)
-    return table(outcomes, command)
+    return rows

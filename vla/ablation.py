@@ -23,6 +23,7 @@ from vla.evaluate.statistics import Rate, mean_of, percent
 from vla.evaluate.trials import versions
 from vla.figures import bar_svg, heat_map_svg
 from vla.files import write_text
+from vla.report import interval
 
 READING = ("Brackets and bars: 95 % Wilson intervals over trials. Cells that share a letter were not told apart: McNemar's exact test on the same "
            "scenes and training seeds, p-values adjusted by Holm. Cycle time: successful trials only, on the robot's clock.")
@@ -74,8 +75,7 @@ def _effect(factor: str, by_cell: dict[str, list[Outcome]], pooled: dict[str, Ev
 
 
 def _share(rate: Rate) -> dict[str, Any]:
-    interval = Markup("{:.1f} % <small>[{:.1f}, {:.1f}]</small>").format(100 * rate.mean, 100 * rate.low, 100 * rate.high)
-    return {"bar": Markup(bar_svg(rate)), "success": interval, "n": rate.n}
+    return {"bar": Markup(bar_svg(rate)), "success": interval(rate), "n": rate.n}
 
 
 def _plain(value: Rate) -> str:

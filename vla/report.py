@@ -116,7 +116,7 @@ def _row(name: str, result: EvaluationResult) -> dict[str, Any]:
 
 
 def _shares(success: Rate, wrong: Rate) -> dict[str, Any]:
-    return {"bar": Markup(bar_svg(success)), "success": _interval(success), "wrong_object": _interval(wrong), "n": success.n}
+    return {"bar": Markup(bar_svg(success)), "success": interval(success), "wrong_object": interval(wrong), "n": success.n}
 
 
 def _by_instruction(trials: Sequence[Trial]) -> list[dict[str, Any]]:
@@ -158,7 +158,7 @@ def _strip(trial: Trial, film: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _interval(rate: Rate) -> Markup:
+def interval(rate: Rate) -> Markup:
     return Markup("{} <small>[{:.1f}, {:.1f}]</small>").format(_percent(rate.mean), 100 * rate.low, 100 * rate.high)
 
 
