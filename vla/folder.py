@@ -6,11 +6,8 @@
     model.safetensors   every weight but those of the backbone's adapters, named as if there were none
     adapter/            the backbone's LoRA weights in peft's own format, if the recipe asks for them
     backbone/           what the backbone needs besides weights to be rebuilt (its configuration, its tokenizer), if anything
-<<<<<<< HEAD
     head/               the same of the head (the tokenizer of its actions)
-=======
     perception-0/       likewise of the first front-end, …
->>>>>>> 47107c0 (Point clouds, Lift3D, DP3: front-ends, wip)
     digests.json        SHA-256 of the files above
 
 Weights are matched by name and nothing is skipped: a missing, left-over or differently shaped tensor refuses to load.
