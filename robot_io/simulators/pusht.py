@@ -1,7 +1,7 @@
 """PushT (Chi et al., Diffusion Policy, arXiv 2303.04137, sec. V-B; the package gym-pusht): push the grey T onto the green one.
 
     camera    `top`, RGB
-    state     float32 [2]: the pusher's place, pixels of a 512×512 board
+    state     float32 [2]: the pusher's place, pixels of a 512×512 board; with `keypoints` float32 [18], the T's eight corners after it
     action    float32 [2] at 10 Hz: where the pusher should be
 
 Success is the benchmark's: more than 95 % of the goal is covered, at any time. The expert of `robot_io.simulators.pusht_expert` plans strokes.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 
 from robot_io.errors import UserError
@@ -23,6 +24,8 @@ from robot_io.types import CameraFrame, Observation
 BOARD = 512.0
 RATE_HZ = 10.0
 INSTRUCTION = "push the grey T onto the green one"
+PUSHER = ("x", "y")
+CORNERS = tuple(f"corner_{i}_{axis}" for i in range(8) for axis in PUSHER)
 
 
 class PushT:
@@ -33,15 +36,18 @@ class PushT:
         image_size: int = Field(96, ge=32, le=512, description="side of the picture, pixels")
         max_steps: int = Field(300, ge=1, description="control steps in an episode, as in the benchmark")
 
+        keypoints: bool = Field(False, description="the T's corners are part of the state, as in the benchmark's setting without pictures")
+
     expert = "robot_io.simulators.pusht_expert:Expert"
 
     def __init__(self, config: Config | None = None, **options: Any) -> None:
         self.config = config or self.Config(**options)
         size = self.config.image_size
         self.environment = board(size)
+        state = PUSHER + CORNERS * self.config.keypoints
         self.spec = RobotSpec(
             robot="pusht",
-            observation=ObservationSpec((CameraSpec("top", size, size),), ("x", "y"), ("px", "px")),
+            observation=ObservationSpec((CameraSpec("top", size, size),), state, ("px",) * len(state)),
             action=ActionSpec(names=("x", "y"), units=("px", "px"), low=(0.0, 0.0), high=(BOARD, BOARD), modes=("absolute", "absolute"),
                               rate_hz=RATE_HZ),
         )
@@ -56,7 +62,13 @@ class PushT:
                            time=self.steps / RATE_HZ)
 
     def state(self) -> np.ndarray:
-        return np.array(self.environment.agent.position, np.float32)
+        pusher = np.array(self.environment.agent.position, np.float32)
+        return np.concatenate([pusher, self.corners().ravel()]) if self.config.keypoints else pusher
+
+    def corners(self) -> Float[np.ndarray, "8 2"]:
+        """Where the corners of the T's bar and stem are, pixels."""
+        block, shapes = self.environment.block, self.environment._block_shapes  # not `block.shapes`: a set has no order to rely on
+        return np.array([block.local_to_world(corner) for shape in shapes for corner in shape.get_vertices()], np.float32)
 
     def act(self, action: np.ndarray) -> None:
         _, _, _, _, info = self.environment.step(np.clip(action, 0, BOARD).astype(np.float64))

@@ -35,6 +35,17 @@ def test_a_seed_is_a_scene(robot: PushT):
     assert robot.outcome().steps == 2 and not robot.outcome().done
 
 
+def test_keypoints_are_where_the_t_is_drawn():
+    robot = PushT(keypoints=True)
+    robot.reset(3)
+    seen = robot.observe()
+    assert seen.state.shape == (18,) and len(robot.spec.observation.state) == 18
+    grey = (np.abs(seen.cameras["top"].rgb.astype(int) - [119, 136, 153]).max(-1) < 3).nonzero()
+    corners = seen.state[2:].reshape(8, 2) * 96 / 512
+    low, high = np.array(grey).min(1)[::-1], np.array(grey).max(1)[::-1]
+    np.testing.assert_allclose([corners.min(0), corners.max(0)], [low, high + 1], atol=2)
+
+
 def test_the_expert_brings_the_t_nearer_and_a_seed_fixes_it(robot: PushT):
     expert, ends = Expert(robot, noise=0.05, candidates=32), []
     for _ in range(2):
