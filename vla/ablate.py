@@ -11,7 +11,7 @@ cells see the same scenes. A row of the table pools the trials of a cell's train
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Quick:
+    """What a grid's quick mode puts in the place of its own figures: to see that everything runs, and roughly where things stand."""
+
+    overrides: tuple[str, ...] = ("train.steps=100",)
+    seeds: tuple[int, ...] = (0,)
+    trials: int = 12
+
+
+@dataclass(frozen=True)
 class Grid:
     """What is compared.
 
@@ -58,6 +67,7 @@ class Grid:
         common: overrides of every cell.
         seeds: training seeds of every cell.
         trials: scenes each trained policy is evaluated on, the first of `split`.
+        quick: see `quickly`.
     """
 
     name: str
@@ -67,6 +77,12 @@ class Grid:
     seeds: tuple[int, ...] = (0, 1)
     trials: int = 100
     split: str = "test"
+    quick: Quick = Quick()
+
+    def quickly(self) -> Grid:
+        """The same cells with less training and fewer trials, under a name of its own."""
+        quick = self.quick
+        return replace(self, name=f"{self.name}-quick", common=(*self.common, *quick.overrides), seeds=quick.seeds, trials=quick.trials)
 
     def resolve(self, cell: Cell, seed: int, demonstrations: Path | str | None = None) -> Recipe:
         data = () if demonstrations is None else (f"data.root={demonstrations}",)

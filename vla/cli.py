@@ -190,6 +190,7 @@ def ablate(
                    ] = Path("runs/ablations"),
     only: Annotated[list[str] | None, typer.Option(help="These cells alone, by their label. May be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Rows of the table. RUN/GRID.json if left out.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Less training, one training seed, fewer trials; as GRID-quick.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that evaluate. The result is the same.")] = 2,
     as_json: Json = False,
 ) -> None:
@@ -201,6 +202,8 @@ def ablate(
 
     - `vla ablate backbones --data runs/demo/data --only "scratch, all of it"`
 
+    - `vla ablate perception_heads --quick --data data/clean` (what the policy sees × its head, in about half an hour)
+
     - `vla ablate grid.yaml --data data/pick` (factors × levels; the format stands in vla/grids/from_file.py)
     """
     from rich.markdown import Markdown
@@ -209,8 +212,9 @@ def ablate(
     from vla.grids import find_grid
     from vla.results import markdown
 
-    command = f"vla ablate {grid}" + (f" --data {data}" if data else "")
-    rows = go(find_grid(grid), run, out=out, command=command, demonstrations=data, only=only or (), workers=workers,
+    command = f"vla ablate {grid}" + (" --quick" if quick else "") + (f" --data {data}" if data else "")
+    found = find_grid(grid)
+    rows = go(found.quickly() if quick else found, run, out=out, command=command, demonstrations=data, only=only or (), workers=workers,
               say=lambda line: print(line, file=sys.stderr, flush=True))
     if as_json:
         print(json.dumps(rows))

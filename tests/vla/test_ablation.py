@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from robot_io import UserError
-from vla.ablate import Cell, Grid, Outcome
+from vla.ablate import Cell, Grid, Outcome, Quick
 from vla.ablation import write_page
 from vla.evaluate.episode import Trial
 from vla.evaluate.evaluate import EvaluationResult
@@ -53,6 +53,7 @@ recipe: toy
 seeds: [0, 1]
 trials: 10
 split: validation
+quick: {overrides: [train.steps=7], trials: 3}
 factors:
   horizon: {short: [horizon=4], long: [horizon=6]}
   head:
@@ -68,7 +69,18 @@ def test_a_grid_in_yaml_is_every_combination(tmp_path: Path):
     assert [cell.label for cell in grid.cells] == ["short, diffusion", "short, tokens", "long, diffusion"]
     recipe = grid.resolve(grid.cells[2], seed=1)
     assert (recipe.horizon, recipe.head.kind, recipe.train.seed) == (6, "diffusion", 1)
-    assert replace(grid, cells=()) == Grid("eyes", "toy", (), (), (0, 1), 10, "validation")
+    assert replace(grid, cells=()) == Grid("eyes", "toy", (), (), (0, 1), 10, "validation", Quick(("train.steps=7",), (0,), 3))
+    quick = grid.quickly()
+    assert (quick.name, quick.cells, quick.seeds, quick.trials) == ("eyes-quick", grid.cells, (0,), 3)
+    assert quick.resolve(quick.cells[0], 0).train.steps == 7
+
+
+def test_the_grid_of_perception_and_heads_looks_as_the_presets_do():
+    grid = find_grid("perception_heads")
+    seen = {cell.levels["perception"]: grid.resolve(cell, 0).to_dict()["perception"] for cell in grid.cells}
+    for level, preset in {"raw": "raw", "object-centric": "grounded", "lift3d": "lifted", "fusion": "fused", "summary": "told"}.items():
+        assert seen[level] == load_recipe(preset).to_dict()["perception"], level
+    assert len(grid.cells) == 10
 
 
 @pytest.mark.parametrize("wrong, message", [

@@ -1,7 +1,9 @@
-"""The ablations that this project reports, each a function that returns a `vla.ablate.Grid`."""
+"""The ablations that this project reports: functions that return a `vla.ablate.Grid`, and YAML files beside them (`vla.grids.from_file`)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from robot_io import UserError
@@ -15,7 +17,10 @@ from vla.grids.lift3d import lift3d
 from vla.grids.lora import lora
 from vla.grids.summary import summary
 
-GRIDS = {grid.__name__: grid for grid in (backbones, lora, heads, denoising, lift3d, summary, fusion)}
+GRIDS: dict[str, Callable[[], Grid]] = {
+    **{grid.__name__: grid for grid in (backbones, lora, heads, denoising, lift3d, summary, fusion)},
+    **{path.stem: partial(read_grid, path) for path in sorted(Path(__file__).parent.glob("*.yaml"))},
+}
 
 
 def find_grid(name: str) -> Grid:

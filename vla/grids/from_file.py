@@ -6,6 +6,7 @@
     seeds: [0, 1]                    # training seeds
     trials: 100
     split: validation                # test once the choice is made
+    quick: {overrides: [train.steps=100], seeds: [0], trials: 12}    # with --quick
     factors:
       perception:
         raw: []
@@ -28,7 +29,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from robot_io import UserError
 from robot_io.errors import nearest
-from vla.ablate import Cell, Grid
+from vla.ablate import Cell, Grid, Quick
 from vla.overrides import explain
 
 Levels = Annotated[dict[str, tuple[str, ...]], Field(min_length=1)]
@@ -38,6 +39,16 @@ def _some(factors: dict[str, Levels]) -> dict[str, Levels]:
     if not factors:
         raise UserError("grid factors", "none", "at least one with its levels", "name what is compared under `factors`")
     return factors
+
+
+class QuickFile(BaseModel):
+    """As `vla.ablate.Quick`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    overrides: tuple[str, ...] = Quick.overrides
+    seeds: tuple[int, ...] = Field(Quick.seeds, min_length=1)
+    trials: int = Field(Quick.trials, ge=1)
 
 
 class GridFile(BaseModel):
@@ -51,6 +62,7 @@ class GridFile(BaseModel):
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     trials: int = Field(100, ge=1)
     split: Literal["test", "validation"] = "test"
+    quick: QuickFile = QuickFile()
     factors: Annotated[dict[str, Levels], AfterValidator(_some)]
     without: tuple[dict[str, str], ...] = ()
 
@@ -72,7 +84,8 @@ def read_grid(path: Path | str) -> Grid:
         _known(left_out, file, path)
     cells = tuple(_cell(file.factors, levels) for levels in product(*file.factors.values())
                   if not any(_matches(left_out, dict(zip(file.factors, levels, strict=True))) for left_out in file.without))
-    return Grid(file.name, file.recipe, cells, file.common, file.seeds, file.trials, file.split)
+    return Grid(file.name, file.recipe, cells, file.common, file.seeds, file.trials, file.split,
+                Quick(**file.quick.model_dump()))
 
 
 def _cell(factors: dict[str, Levels], levels: tuple[str, ...]) -> Cell:
