@@ -48,6 +48,8 @@ class Lift3D(FrontEnd):
         scaling: Literal["workspace", "cloud"] = Field("workspace", description="a fixed cube, or each cloud's own unit sphere as in the release")
         centre: Box = Field((0.5, 0.0, 0.2), description="middle of the workspace, m, base frame")
         reach: float = Field(0.45, gt=0, description="half the side of the workspace, m")
+        matched: bool = Field(True, description="tokens are brought to the statistics of the transformer's own patches, beside which its positions "
+                              "weigh what they weighed in pictures; the release adds them to tokens as they come")
         output: Literal["tokens", "class"] = Field("tokens", description="all 1 + T tokens, or the class token alone as in the release")
         tuning: Literal["lora", "frozen", "full"] = Field("lora", description="of the transformer; its norms are trained with lora and full")
         rank: int = Field(2, ge=1)
@@ -60,6 +62,7 @@ class Lift3D(FrontEnd):
         self.transformer = pretrained.build(config.weights, assets)
         width = self.token_dim = self.transformer.width
         self.tokenizer = Tokenizer(3 + 3 * config.colors + len(ROLES) * config.roles, width, config.tokens, config.neighbours)
+        self.match = nn.LayerNorm(width) if config.matched else nn.Identity()
         self.start = nn.Parameter(torch.zeros(width))
         self.learnt = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width)) if config.position == "new" else None
         self.register_buffer("rotations", plane_rotations()[: config.planes], persistent=False)
@@ -69,6 +72,10 @@ class Lift3D(FrontEnd):
         pretrained.load(self.transformer, self.config.weights)
         with torch.no_grad():
             self.start.copy_(self.transformer.start)
+            if self.config.matched:
+                mean, deviation = self.transformer.patch_statistics()
+                self.match.bias.copy_(mean)
+                self.match.weight.copy_(deviation)
 
     def save_assets(self, folder: Path) -> None:
         pretrained.save_assets(self.transformer, folder)
@@ -88,6 +95,7 @@ class Lift3D(FrontEnd):
         points = (values[..., :3] - middle) / scale
         extra = [values[..., 3:6]] * self.config.colors + [values[..., 6:]] * self.config.roles
         tokens, centres = self.tokenizer(torch.cat([points, *extra], -1), points)
+        tokens = self.match(tokens)
         places = on_planes(centres, self.rotations, self.config.projection)
         hidden = self.transformer(torch.cat([self.start.expand(len(tokens), 1, -1), tokens + self._position(centres, places)], 1))
         if self.config.output == "class":

@@ -82,6 +82,23 @@ class Transformer(nn.Module):
     def norms(self) -> list[nn.Module]:
         return [module for module in self.modules() if isinstance(module, nn.LayerNorm)]
 
+    @property
+    def side(self) -> int:
+        """Of a patch, pixels."""
+        return next(module for module in self.modules() if isinstance(module, nn.Conv2d)).kernel_size[0]
+
+    @torch.no_grad()
+    def patch_statistics(self) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+        """Mean and standard deviation of patches before positions are added, of noise that falls off like pictures (amplitude ~ 1 / frequency;
+        Field 1987): no picture has to be at hand, and the same transformer always says the same."""
+        size = self.side * self.grid.shape[0]
+        frequency = torch.fft.fftfreq(size)
+        distance = (frequency[:, None] ** 2 + frequency**2).sqrt().clamp(min=1 / size)
+        white = torch.randn(16, 3, size, size, generator=torch.Generator().manual_seed(0))
+        pictures = torch.fft.ifft2(torch.fft.fft2(white) / distance).real
+        patches = self.patches((pictures / pictures.std()).to(self.positions)).flatten(0, 1)
+        return patches.mean(0), patches.std(0)
+
 
 class Clip(Transformer):
     """transformers' `CLIPVisionModel`."""

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from rich.console import Console
 from safetensors.torch import save_file
+from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
 from perception import teaching
@@ -82,7 +83,10 @@ class Pictures:
 
 
 def make(options: Options) -> tuple[MaskedAutoencoder, int]:
-    """The model as `options` want it trained, and the side of its pictures in pixels. The encoder is what `Lift3D` lifts, adapters and all."""
+    """The model as `options` want it trained, and the side of its pictures in pixels. The encoder is what `Lift3D` lifts, adapters and all.
+
+    Positions begin as sines and cosines of the place, as in masked autoencoders: small random ones, which have to be learnt first, stayed small.
+    """
     torch.manual_seed(options.seed)
     front_end = Lift3D(Lift3D.Config(weights=options.start, tuning=options.tuning, rank=options.rank, alpha=options.rank**0.5, dropout=0.0))
     front_end.load_pretrained()
@@ -95,8 +99,13 @@ def make(options: Options) -> tuple[MaskedAutoencoder, int]:
         original = pretrained.build(options.start)
         pretrained.load(original, options.start)
         original.requires_grad_(False)
-    side = next(m for m in encoder.modules() if isinstance(m, nn.Conv2d)).kernel_size[0]
-    return MaskedAutoencoder(encoder, original, side, options.target), side * encoder.grid.shape[0]
+    model = MaskedAutoencoder(encoder, original, encoder.side, options.target)
+    with torch.no_grad():
+        waves = build_sincos2d_pos_embed(list(encoder.grid.shape[:2]), encoder.width)
+        model.position.copy_(waves)
+        if options.start is None:
+            encoder.positions[1:].copy_(waves)
+    return model, encoder.side * encoder.grid.shape[0]
 
 
 def fit(model: MaskedAutoencoder, pictures: Pictures, options: Options, report: Callable[[int, dict[str, float]], None],

@@ -164,6 +164,24 @@ def test_positions_can_be_looked_up_learnt_or_left_out():
     torch.testing.assert_close(one, tokens["lookup"][:, :1])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_come_in_the_size_of_the_transformers_own_patches(family: str, checkpoints: dict[str, str]):
+    """Whatever the tokenizer makes: so a position weighs beside a token what it weighed beside a patch."""
+    state = torch.random.get_rng_state()
+    front_end = lift(weights=checkpoints[family])
+    mean, deviation = front_end.transformer.patch_statistics()
+    assert all(torch.equal(*pair) for pair in zip((mean, deviation), front_end.transformer.patch_statistics(), strict=True))
+    patch = (mean.square() + deviation.square()).sum().sqrt()
+    for size in (0.1, 10.0):
+        tokens = front_end.match(size * torch.rand(50, 24, generator=torch.Generator().manual_seed(1)))
+        assert 0.7 < tokens.norm(dim=-1).mean() / patch < 1.4
+    torch.random.set_rng_state(state)
+    front_end.transformer.patch_statistics()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    as_released = lift(weights=checkpoints[family], matched=False)
+    assert torch.equal(as_released.match(tokens), tokens) and not any("match" in name for name in as_released.state_dict())
+
+
 def test_scaled_to_itself_a_cloud_looks_the_same_wherever_it_is_and_however_large():
     front_end, percept = lift(weights=None, scaling="cloud"), percept_of()
     moved = percept.maps["cloud"].clone()

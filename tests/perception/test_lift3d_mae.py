@@ -77,6 +77,14 @@ def test_the_first_stage_learns_depth_and_leaves_the_original_as_it_was(folder: 
     assert {name.split(".")[0] for name in frozen} == {"encoder", "original"}
 
 
+def test_from_nothing_positions_begin_as_waves_of_the_place():
+    model, _ = train.make(train.Options(start=None, distil=False))
+    grid = model.encoder.grid
+    assert torch.equal(model.position, grid.flatten(0, 1))
+    torch.testing.assert_close(grid.norm(dim=-1), torch.full((8, 8), 48**0.5))
+    assert (grid[1:] - grid[:-1]).norm(dim=-1).max() < (grid[4:] - grid[:-4]).norm(dim=-1).min()
+
+
 def test_weights_with_the_adapters_added_in_are_read_by_the_front_end(folder: Path, tmp_path: Path):
     options = train.Options(start=None, steps=3, batch=2, rate=0.01, distil=False)
     model, _ = train.make(options)

@@ -98,7 +98,8 @@ def test_a_summary_beside_fused_tokens_is_one_more_list(recipe: Callable, tmp_pa
 
 def test_the_published_comparison_is_of_one_front_end_under_regimes_that_there_are():
     from robot_io.tabletop.regimes import REGIMES
-    from vla.grids.fusion import SHIFTS, fusion
+    from vla.grids.fusion import fusion
+    from vla.grids.shifts import SHIFTS
 
     grid = fusion()
     seen = {cell.label: grid.resolve(cell, 0).perception for cell in grid.cells}

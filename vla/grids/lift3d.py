@@ -10,23 +10,23 @@ from __future__ import annotations
 from vla.ablate import Cell, Grid
 
 DP3 = "perception.1={kind: dp3, centre: [0.5, 0.0, 0.1], reach: 0.35}"
+POSITIONS = {"lookup": "looked up", "none": "no position", "new": "new position"}
+WEIGHTS = {"pretrained": "tabletop", "random": "null"}
 
 
-def _lifted(position: str, weights: str, *overrides: str) -> Cell:
-    levels = {"perception": "lift3d", "position": position, "weights": weights}
-    file = {"tabletop": "tabletop", "random": "null"}[weights]
-    return Cell(levels, (f"perception.1.position={position}", f"perception.1.weights={file}", *overrides))
+def _lifted(position: str, weights: str) -> Cell:
+    levels = {"perception": "lift3d", "position": POSITIONS[position], "weights": f"{weights} weights"}
+    return Cell(levels, (f"perception.1.position={position}", f"perception.1.weights={WEIGHTS[weights]}"))
 
 
 def lift3d() -> Grid:
     return Grid(
-        "lift3d", "lifted", seeds=(0,), trials=60,
-        common=("train.steps=400",),
+        "lift3d", "lifted", seeds=(0,), trials=100,
         cells=(
             Cell({"perception": "dp3", "position": "–", "weights": "–"}, (DP3,)),
-            _lifted("lookup", "tabletop"),
-            _lifted("none", "tabletop"),
-            _lifted("new", "tabletop"),
+            _lifted("lookup", "pretrained"),
+            _lifted("none", "pretrained"),
+            _lifted("new", "pretrained"),
             _lifted("lookup", "random"),
             Cell({"perception": "raw RGB", "position": "–", "weights": "–"}, ("perception=[]",)),
         ),
