@@ -27,17 +27,18 @@ def initial_noise(shape: tuple[int, ...], given: Tensor | None, like: Tensor) ->
     return given.to(like)
 
 
-def for_every_draw(prefix: Prefix, shape: tuple[int, ...], like: Tensor) -> tuple[Float[Tensor, "bn t a"], Float[Tensor, "t 1"]]:
+def for_every_draw(prefix: Prefix, shape: tuple[int, ...], like: Tensor) -> tuple[Float[Tensor, "bn t a"], Float[Tensor, "bn t 1"]]:
     """The actions of a prefix, once for every draw of a sample of `shape` `(B, n, T, A)`, and how far each step is frozen.
 
     Raises:
         UserError: the prefix has another shape.
     """
     batch, n, horizon, action_dim = shape
-    if prefix.actions.shape != (batch, horizon, action_dim) or prefix.frozen.shape != (horizon,):
+    if prefix.actions.shape != (batch, horizon, action_dim) or prefix.frozen.shape not in ((horizon,), (batch, horizon)):
         raise UserError("prefix", f"actions {tuple(prefix.actions.shape)}, frozen {tuple(prefix.frozen.shape)}",
                         f"{(batch, horizon, action_dim)} and {(horizon,)}", "pad the actions to the horizon; freeze no padding")
-    return prefix.actions.to(like).repeat_interleave(n, 0), prefix.frozen.to(like).unsqueeze(-1)
+    frozen = prefix.frozen.expand(batch, horizon).to(like)
+    return prefix.actions.to(like).repeat_interleave(n, 0), frozen.repeat_interleave(n, 0).unsqueeze(-1)
 
 
 def require_guidable(guidance_scale: float, condition_dropout: float) -> None:

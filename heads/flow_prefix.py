@@ -30,12 +30,12 @@ class Kept:
 
     Attributes:
         actions: `float [N, T, A]`.
-        weights: `float [T, 1]`, 1 where frozen, 0 where free.
+        weights: `float [N, T, 1]`, 1 where frozen, 0 where free.
         largest: β, bound of the guidance's weight.
     """
 
     actions: Float[Tensor, "n t a"]
-    weights: Float[Tensor, "t 1"]
+    weights: Float[Tensor, "n t 1"]
     largest: float
 
     @classmethod

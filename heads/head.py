@@ -44,7 +44,8 @@ class Prefix:
 
     Attributes:
         actions: `float [B, T, A]`, normalised.
-        frozen: `float or bool [T]`, 1 where the chunk must equal `actions`, 0 where it is free, between where it should stay near.
+        frozen: `float or bool [T]`, or `[B, T]` where samples differ: 1 where the chunk must equal `actions`, 0 where it is free, between
+            where it should stay near.
     """
 
     actions: Float[Tensor, "b t a"]

@@ -11,6 +11,7 @@ Shapes: P actions of the chunk before, T = horizon, A action dimensions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -34,3 +35,8 @@ def soft_prefix(actions: Float[Tensor, "p a"], frozen: int, horizon: int) -> Pre
     given = len(actions)
     index = torch.arange(horizon, device=actions.device).clamp(max=given - 1)
     return Prefix(actions[index].unsqueeze(0), soft_mask(frozen, given, horizon).to(actions))
+
+
+def side_by_side(prefixes: Sequence[Prefix]) -> Prefix:
+    """The prefixes of single samples as one of them all."""
+    return Prefix(torch.cat([prefix.actions for prefix in prefixes]), torch.stack([prefix.frozen for prefix in prefixes]))

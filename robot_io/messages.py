@@ -158,9 +158,10 @@ def _frame(message: dict[str, Any], camera: CameraSpec, *, first: bool) -> Camer
         )
 
     def optional(kind: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        value = message.get(f"observation/{kind}/{camera.name}")
+        if (value := message.get(f"observation/{kind}/{camera.name}")) is None:
+            return None
         thing = f"{kind.replace('_', ' ')} of camera '{camera.name}'"
-        return None if value is None else _numbers(value, thing, shape, "write 0 where depth was not measured")
+        return _numbers(value, thing, shape, "write 0 where depth was not measured")
 
     depth = optional("depth", size)
     if camera.depth and depth is None:
@@ -183,8 +184,11 @@ def _numbers(value: Any, thing: str, shape: tuple[int, ...] | None, remedy: str)
     if array.dtype.kind not in "iuf" or (shape is not None and array.shape != shape):
         expected = f"numbers of shape {[*shape]}" if shape is not None else "an array of numbers"
         raise UserError(thing, _describe(value), expected, remedy)
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
+    if array.dtype == np.float32:
+        array = array.copy()
+    else:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
     if not np.isfinite(array).all():
         where = np.argwhere(~np.isfinite(array))[0].tolist()
         raise UserError(thing, f"NaN or infinite at {where}", "finite numbers", remedy)

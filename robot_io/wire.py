@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -134,7 +135,14 @@ def _decode(found: dict[Any, Any]) -> Any:
 
 
 def _dtype(text: Any) -> np.dtype:
-    if not isinstance(text, str) or not DTYPE.fullmatch(text):
+    if not isinstance(text, str):
+        raise _bad_dtype(text)
+    return _dtype_named(text)
+
+
+@lru_cache(256)
+def _dtype_named(text: str) -> np.dtype:
+    if not DTYPE.fullmatch(text):
         raise _bad_dtype(text)
     return np.dtype(text)
 

@@ -27,7 +27,7 @@ from backbones.context import Backbone, Context, Inputs
 from heads import HEADS
 from heads.head import Head, Loss, Output, Prefix
 from heads.pairing import require_pairing
-from heads.prefix import soft_prefix
+from heads.prefix import side_by_side, soft_prefix
 from perception import PERCEPTION
 from perception.percept import Batch, FrontEnd, Percept, perceive
 from robot_io import ActionChunk, Observation, RobotSpec, Underway, UserError
@@ -127,10 +127,10 @@ class Policy(nn.Module):
 
     forward = loss  # what distributed wrappers call
 
-    def sample(self, batch: Batch, n: int = 1, prefix: Underway | None = None) -> Float[Tensor, "b n t a"]:
+    def sample(self, batch: Batch, n: int = 1, prefixes: Sequence[Underway] | None = None) -> Float[Tensor, "b n t a"]:
         """n chunks for each observation, in the robot's own units: to hold still where perception says that what was asked for
-        is not there. Draws from torch's global generator."""
-        decided = self._decided(prefix, len(batch)) if prefix is not None and len(prefix.actions) else None
+        is not there; going on from the `prefixes`, one for each observation. Draws from torch's global generator."""
+        decided = None if prefixes is None else self._decided(prefixes, len(batch))
         percept = self.perceive(batch)
         chunks = self.normalizer.action.restore(self.head.sample(self.context(batch, percept), n=n, prefix=decided))
         if percept.abstain is None or not percept.abstain.any():
@@ -139,14 +139,14 @@ class Policy(nn.Module):
         return torch.where(percept.abstain[:, None, None, None], hold[:, None, None], chunks)
 
     def act(self, observations: Sequence[Observation], n: int = 1, seed: int | Sequence[int] | None = None,
-            memory: list[dict[str, Any]] | None = None, prefix: Underway | None = None) -> list[ActionChunk]:
+            memory: list[dict[str, Any]] | None = None, prefixes: Sequence[Underway] | None = None) -> list[ActionChunk]:
         """n chunks for every observation, those of one observation side by side.
 
         Args:
             seed: fixes the noise of this call; one for each observation makes each draw what it would have drawn alone; None
                 continues the sequence that `reset` began.
             memory: per observation what its episode's front-ends remember (see `Batch.memory`); None: nothing.
-            prefix: for a single observation, what the chunk has to go on from, where the head can (`takes_prefix`).
+            prefixes: what the chunks have to go on from, one for each observation, where the head can (`takes_prefix`).
 
         Raises:
             UserError: an observation that does not match `spec`; a prefix for a head that cannot follow one.
@@ -155,7 +155,7 @@ class Policy(nn.Module):
             self._check(observation)
         batch = Batch.stack(observations, self.cameras, self.device, memory)
         with torch.inference_mode(), self._evaluating(), self._seeded(self._own.next_seed() if seed is None else seed):
-            chunks = self.sample(batch, n, prefix).float().cpu().numpy()
+            chunks = self.sample(batch, n, prefixes).float().cpu().numpy()
         return [ActionChunk(chunk, self.spec.action, observation.time)
                 for observation, drawn in zip(observations, chunks, strict=True) for chunk in drawn]
 
@@ -167,10 +167,11 @@ class Policy(nn.Module):
         return self._own.infer(observation, prefix)
 
     @staticmethod
-    def infer_together(sessions: Sequence[Session], observations: Sequence[Observation]) -> list[ActionChunk]:
-        """What each session of the same policy would infer from its observation, computed in one batch."""
+    def infer_together(sessions: Sequence[Session], observations: Sequence[Observation],
+                       prefixes: Sequence[Underway] | None = None) -> list[ActionChunk]:
+        """What each session of the same policy would infer from its observation, and its prefix, computed in one batch."""
         return sessions[0].policy.act(observations, seed=[session.next_seed() for session in sessions],
-                                      memory=[session.memory for session in sessions])
+                                      memory=[session.memory for session in sessions], prefixes=prefixes)
 
     def reset(self, seed: int = 0) -> None:
         """Begin an episode: the noise of the calls that follow is a function of `seed` and their number."""
@@ -204,14 +205,24 @@ class Policy(nn.Module):
 
         return load_policy(Path(folder), overrides).to(device)
 
-    def _decided(self, prefix: Underway, observations: int) -> Prefix:
-        """The prefix as the head wants it."""
-        if observations != 1:
-            raise UserError("prefix", f"one for {observations} observations", "one for one", "ask for one chunk at a time")
-        if prefix.actions.shape[1] != self.spec.action.dim:
-            raise UserError("prefix", f"actions {prefix.actions.shape}", f"[P, {self.spec.action.dim}]",
-                            "give what the robot is carrying out")
-        self.head.refuse_unsupported(prefix=prefix)
+    def _decided(self, prefixes: Sequence[Underway], observations: int) -> Prefix | None:
+        """The prefixes as the head wants them; None if there is nothing in any of them."""
+        if len(prefixes) != observations:
+            raise UserError("prefixes", f"{len(prefixes)} for {observations} observations", "one for each", "give each its own")
+        for prefix in prefixes:
+            if prefix.actions.shape[1] != self.spec.action.dim:
+                raise UserError("prefix", f"actions {prefix.actions.shape}", f"[P, {self.spec.action.dim}]",
+                                "give what the robot is carrying out")
+        if not any(len(prefix.actions) for prefix in prefixes):
+            return None
+        self.head.refuse_unsupported(prefix=prefixes)
+        return side_by_side([self._soft(prefix) for prefix in prefixes])
+
+    def _soft(self, prefix: Underway) -> Prefix:
+        """One of them, normalised; of an empty one every step is free."""
+        if not len(prefix.actions):
+            free = torch.zeros(1, self.recipe.horizon, self.spec.action.dim, device=self.device)
+            return Prefix(free, free[0, :, 0])
         actions = torch.from_numpy(prefix.actions).to(self.device, torch.float32)
         return soft_prefix(self.normalizer.action.normalize(actions), prefix.delay, self.recipe.horizon)
 
@@ -237,6 +248,10 @@ class Policy(nn.Module):
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         training = self.training
+        # Walking over all modules twice would cost a small policy a tenth of its time.
+        if not any(part.training for part in (self, self.backbone, self.head, *self.front_ends)):
+            yield
+            return
         self.eval()
         try:
             yield
@@ -274,7 +289,7 @@ class Session:
 
     def infer(self, observation: Observation, prefix: Underway | None = None) -> ActionChunk:
         """The next chunk; going on from `prefix`, if the head can."""
-        return self.policy.act([observation], seed=self.next_seed(), memory=[self.memory], prefix=prefix)[0]
+        return self.policy.act([observation], seed=self.next_seed(), memory=[self.memory], prefixes=None if prefix is None else [prefix])[0]
 
 
 def assemble(recipe: Recipe, spec: RobotSpec, assets: Mapping[str, Path] | None = None) -> tuple[RobotSpec, list[FrontEnd], Backbone, Head]:

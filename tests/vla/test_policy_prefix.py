@@ -41,15 +41,32 @@ def test_frozen_actions_come_back_in_the_robots_units_and_the_rest_is_new(policy
 def test_without_a_prefix_nothing_changes(policy: Policy):
     expected = policy.act([observe()], seed=1)[0].actions
     nothing = Underway(np.zeros((0, 2), np.float32), delay=0)
-    assert np.array_equal(policy.act([observe()], seed=1, prefix=nothing)[0].actions, expected)
+    assert np.array_equal(policy.act([observe()], seed=1, prefixes=[nothing])[0].actions, expected)
+
+
+def test_robots_in_the_middle_of_different_chunks_are_answered_together_as_each_alone(policy: Policy):
+    running = policy.act([observe()], seed=1)[0].actions + 0.05
+    prefixes = [Underway(running[:3], delay=2), Underway(running[1:3], delay=0), Underway(running[:0], delay=0)]
+
+    def sessions() -> list:
+        found = [policy.session() for _ in prefixes]
+        for seed, session in enumerate(found):
+            session.reset(seed)
+        return found
+
+    alone = [session.infer(observe(), prefix) for session, prefix in zip(sessions(), prefixes, strict=True)]
+    together = policy.infer_together(sessions(), [observe()] * 3, prefixes)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one.actions, other.actions, atol=1e-5)
+    np.testing.assert_allclose(together[0].actions[:2], running[:2], atol=1e-5)
 
 
 def test_what_cannot_be_followed_is_refused(policy: Policy, toy_recipe: Callable):
     fine = Underway(np.zeros((2, 2), np.float32), delay=1)
-    with pytest.raises(UserError, match="one for one"):
-        policy.act([observe(), observe()], prefix=fine)
+    with pytest.raises(UserError, match="one for each"):
+        policy.act([observe(), observe()], prefixes=[fine])
     with pytest.raises(UserError, match=r"\[P, 2\]"):
-        policy.act([observe()], prefix=Underway(np.zeros((2, 5), np.float32), delay=0))
+        policy.act([observe()], prefixes=[Underway(np.zeros((2, 5), np.float32), delay=0)])
     tokens = build(toy_recipe())
     assert not tokens.takes_prefix
     with pytest.raises(UserError, match="prefix"):

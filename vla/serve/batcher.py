@@ -1,9 +1,13 @@
 """One thread that computes, and the queue before it: requests that wait at the same time are computed together.
 
 The thread takes the oldest request and, with it, those of other robots for the same policy that look alike (the same optional
-pictures and poses; nobody's running chunk). While it computes, the next ones gather, so a busy server batches by itself;
+pictures and poses; in the middle of a chunk or not). While it computes, the next ones gather, so a busy server batches by itself;
 besides, a request waits a few milliseconds if other robots have lately asked too (`Limits.batch_wait`). Every robot gets what it would
-have got alone: its own seed, its own memory (`vla.policy.infer_together`). A request whose deadline has passed is not computed.
+have got alone: its own seed, its own memory, its own running chunk (`vla.policy.infer_together`). A request whose deadline has passed is
+not computed.
+
+The way to the thread and back is most of what a server adds to a fast policy, so it is one queue written in C, without a lock that both sides
+want: what waits belongs to the thread alone.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from math import inf
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from robot_io import ActionChunk, Observation, Underway, UserError
@@ -38,7 +43,7 @@ class Busy(UserError):
 class Request:
     """An observation that waits for its chunk. `future` gets `(chunk, milliseconds of inference)`.
 
-    `deadline` and `arrived` are on `time.perf_counter`'s clock.
+    `deadline` and `arrived` are on `time.perf_counter`'s clock. Requests that are equal in `alike` may be computed together; None: alone.
     """
 
     name: str
@@ -51,8 +56,8 @@ class Request:
     future: Future[tuple[ActionChunk, float]] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
-        together = self.prefix is None and hasattr(self.policy, "infer_together")
-        self.alike: Hashable = (id(self.policy), _given(self.observation)) if together else id(self)
+        together = hasattr(self.policy, "infer_together")
+        self.alike: Hashable = (id(self.policy), self.prefix is None, _given(self.observation)) if together else None
 
 
 @dataclass(eq=False)
@@ -68,9 +73,10 @@ class Batcher:
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self.limits, self.metrics = limits, metrics
+        self._arriving: SimpleQueue[Request | Call | None] = SimpleQueue()
         self._waiting: deque[Request | Call] = deque()
-        self._changed = threading.Condition()
         self._seen: dict[Hashable, dict[int, float]] = {}
+        self._answered = -inf
         self._closed = True
         self._thread: threading.Thread | None = None
 
@@ -85,26 +91,24 @@ class Batcher:
         Raises:
             Busy: too many are waiting.
         """
-        with self._changed:
-            if self._closed or len(self._waiting) >= self.limits.max_waiting:
-                raise Busy("policy server", f"{len(self._waiting)} requests are waiting", f"at most {self.limits.max_waiting}",
-                           "ask again later, or serve the policy from more machines")
-            self._waiting.append(item)
-            if isinstance(item, Request):
-                self._seen.setdefault(item.alike, {})[id(item.session)] = item.arrived
-            self._changed.notify()
+        waiting = self._arriving.qsize() + len(self._waiting)
+        if self._closed or waiting >= self.limits.max_waiting:
+            raise Busy("policy server", f"{waiting} requests are waiting", f"at most {self.limits.max_waiting}",
+                       "ask again later, or serve the policy from more machines")
+        self._arriving.put(item)
         return item.future
 
     def close(self) -> None:
         """End the thread after what it is doing; what still waits is cancelled."""
-        with self._changed:
-            self._closed = True
-            for item in self._waiting:
-                item.future.cancel()
-            self._waiting.clear()
-            self._changed.notify()
+        self._closed = True
+        self._arriving.put(None)
         if self._thread is not None:
             self._thread.join()
+        while not self._arriving.empty():
+            if (item := self._arriving.get()) is not None:
+                item.future.cancel()
+        while self._waiting:
+            self._waiting.popleft().future.cancel()
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
@@ -116,25 +120,46 @@ class Batcher:
 
     def _take(self) -> list[Request] | Call | None:
         """What is due next: a call, or requests to be computed together; None when closed."""
-        with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            if self._closed:
-                return None
-            first = self._waiting[0]
-            if isinstance(first, Call):
-                return self._waiting.popleft()
-            until = first.arrived + self.limits.batch_wait
-            while (len(group := self._group(first)) < self._expected(first) and not self._closed
-                   and (left := until - time.perf_counter()) > 0):
-                self._changed.wait(left)
-            for request in group:
-                self._waiting.remove(request)
-            return group
+        if not self._waiting:
+            self._receive(inf)
+        while not self._closed and self._receive(0.0):
+            pass
+        if self._closed:
+            return None
+        first = self._waiting[0]
+        if isinstance(first, Call):
+            return self._waiting.popleft()
+        group = self._gathered(first)
+        for request in group:
+            self._waiting.remove(request)
+        return group
+
+    def _receive(self, seconds: float) -> bool:
+        """Move one item from the queue to what waits; False if none comes within so many seconds, or the batcher is closed."""
+        try:
+            item = self._arriving.get(seconds > 0, None if seconds == inf else max(seconds, 0.0))
+        except Empty:
+            return False
+        if item is None:
+            return False
+        self._waiting.append(item)
+        if isinstance(item, Request) and item.alike is not None:
+            self._seen.setdefault(item.alike, {})[id(item.session)] = item.arrived
+        return True
+
+    def _gathered(self, first: Request) -> list[Request]:
+        """The oldest request, and what is computed with it, after a short wait for more."""
+        if first.alike is None:
+            return [first]
+        # Whoever has just been answered asks again soon. Waiting from then on, too, lets robots that have come apart fall into step.
+        until = max(first.arrived, self._answered) + self.limits.batch_wait
+        while len(group := self._group(first)) < self._expected(first) and self._receive(until - time.perf_counter()):
+            pass
+        return group
 
     def _group(self, first: Request) -> list[Request]:
         alike = [item for item in self._waiting if isinstance(item, Request) and item.alike == first.alike]
-        return alike[: self.limits.max_batch] or [first]
+        return alike[: self.limits.max_batch]
 
     def _expected(self, first: Request) -> int:
         """How many robots are likely to ask for the same policy about now."""
@@ -151,7 +176,7 @@ class Batcher:
             if not request.future.set_running_or_notify_cancel():
                 continue  # its robot has hung up
             waited = started - request.arrived
-            self.metrics.wait.labels(request.name).observe(waited)
+            self.metrics.of(request.name).wait.observe(waited)
             if started > request.deadline:
                 allowed = request.deadline - request.arrived
                 request.future.set_exception(Late("request", f"it waited {1e3 * waited:.0f} ms for other robots' and was not computed",
@@ -167,8 +192,10 @@ class Batcher:
 
     def _together(self, live: list[Request], started: float) -> bool:
         """Compute them in one batch; False if that failed, and then each is tried alone: one must not spoil the others'."""
+        prefixes = [request.prefix for request in live if request.prefix is not None]
+        options = {"prefixes": prefixes} if prefixes else {}
         try:
-            chunks = live[0].policy.infer_together([r.session for r in live], [r.observation for r in live])
+            chunks = live[0].policy.infer_together([r.session for r in live], [r.observation for r in live], **options)
         except Exception:
             return False
         self._answer(live, chunks, started)
@@ -186,10 +213,12 @@ class Batcher:
 
     def _answer(self, requests: list[Request], chunks: list[ActionChunk], started: float) -> None:
         seconds = time.perf_counter() - started
-        self.metrics.infer.labels(requests[0].name).observe(seconds)
-        self.metrics.batch.labels(requests[0].name).observe(len(requests))
+        metrics = self.metrics.of(requests[0].name)
+        metrics.infer.observe(seconds)
+        metrics.batch.observe(len(requests))
         for request, chunk in zip(requests, chunks, strict=True):
             request.future.set_result((chunk, 1e3 * seconds))
+        self._answered = time.perf_counter()
 
 
 def _carry_out(call: Call) -> None:

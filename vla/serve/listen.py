@@ -15,6 +15,9 @@ from pathlib import Path
 
 from robot_io.errors import UserError
 
+RECEIVE_BUFFER = 2**20
+"""Bytes that the kernel takes in for a connection: a frame with its pictures, so that the server is woken once for it, not five times."""
+
 
 def require_key_beyond_loopback(host: str, api_key: str | None) -> None:
     """Refuse to let the whole network move a robot."""
@@ -68,6 +71,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             listener.bind(address)
             listener.listen()
         except BaseException:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 OUTCOMES = ("answered", "refused", "late", "busy", "failed")
+
+
+@dataclass(frozen=True)
+class OfPolicy:
+    """One policy's: looking a label up costs as much as counting."""
+
+    infer: Histogram
+    wait: Histogram
+    batch: Histogram
+    requests: dict[str, Counter]
 
 
 class Metrics:
@@ -27,10 +39,17 @@ class Metrics:
         self.connections = Gauge("vla_connections", "Clients connected by websocket", registry=self.registry)
         self.reloads = Counter("vla_reloads", "Policies exchanged while serving, by outcome", ("policy", "outcome"),
                                registry=self.registry)
+        self._of: dict[str, OfPolicy] = {}
+
+    def of(self, policy: str) -> OfPolicy:
+        """What is counted of that policy; `requests` by outcome."""
+        if policy not in self._of:
+            requests = {outcome: self.requests.labels(policy, outcome) for outcome in OUTCOMES}
+            self._of[policy] = OfPolicy(self.infer.labels(policy), self.wait.labels(policy), self.batch.labels(policy), requests)
+        return self._of[policy]
 
     def expose(self, policies: list[str]) -> bytes:
         """The page; every outcome of every policy is on it from the start, so that a rate has a zero to begin from."""
         for policy in policies:
-            for outcome in OUTCOMES:
-                self.requests.labels(policy, outcome)
+            self.of(policy)
         return generate_latest(self.registry)

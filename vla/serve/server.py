@@ -21,7 +21,7 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from http import HTTPStatus
@@ -98,7 +98,7 @@ class PolicyServer:
 
     def serve_forever(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGINT or SIGTERM; then answer what was asked, hang up, and return."""
-        asyncio.run(self._run(listen(self.host, self.port), on_ready, handle_signals=True))
+        _run(self._serve(listen(self.host, self.port), on_ready, handle_signals=True))
 
     def start(self) -> PolicyServer:
         """Serve from a background thread; returns once clients can connect."""
@@ -107,7 +107,7 @@ class PolicyServer:
 
         def run() -> None:
             try:
-                asyncio.run(self._run(listener, lambda: ready.set_result(None), handle_signals=False))
+                _run(self._serve(listener, lambda: ready.set_result(None), handle_signals=False))
             except BaseException as error:
                 if ready.done():
                     raise
@@ -131,7 +131,7 @@ class PolicyServer:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    async def _run(self, listener: socket.socket, on_ready: Callable[[], None], *, handle_signals: bool) -> None:
+    async def _serve(self, listener: socket.socket, on_ready: Callable[[], None], *, handle_signals: bool) -> None:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         self.port = listener.getsockname()[1]
         self._stop = lambda: loop.call_soon_threadsafe(stopping.set)
@@ -196,6 +196,16 @@ class PolicyServer:
                 await converse(connection, seat)
             finally:
                 self._clients -= 1
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    """`asyncio.run`, on uvloop where that is installed: it moves a frame of pictures in two thirds of the CPU time."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:  # not made for Windows
+        new_event_loop = None
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main)
 
 
 def _addressable(name: str) -> str:

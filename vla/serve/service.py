@@ -41,7 +41,7 @@ class ServedPolicy(Protocol):
     """What can be served: a `vla.Policy`, or anything that knows its robot and its chunk lengths and opens drivers.
 
     One that also has `infer_together(sessions, observations)` is asked for several robots at once; one whose sessions have a true
-    `takes_prefix` is told what the robot does meanwhile.
+    `takes_prefix` is told what the robot does meanwhile, and in a batch is given `prefixes`, one for each of its robots or none at all.
     """
 
     spec: RobotSpec
@@ -191,11 +191,11 @@ class Seat:
             outcome = "late" if isinstance(error, Late) else "busy" if isinstance(error, Busy) else "refused"
             raise
         finally:
-            self.service.metrics.requests.labels(self.name, outcome).inc()
+            self.service.metrics.of(self.name).requests[outcome].inc()
 
     def refused(self) -> None:
         """Count a request that never got as far as `infer`."""
-        self.service.metrics.requests.labels(self.name, "refused").inc()
+        self.service.metrics.of(self.name).requests["refused"].inc()
 
     def _current(self) -> Driver:
         """The session; a new one, of the same seed, after the policy was exchanged."""

@@ -28,7 +28,9 @@ class Together(ScriptedPolicy):
     def session(self) -> Robot:
         return Robot(self)
 
-    def infer_together(self, sessions: Sequence[Robot], observations: Sequence[Observation]) -> list[ActionChunk]:
+    def infer_together(self, sessions: Sequence[Robot], observations: Sequence[Observation],
+                       prefixes: Sequence[Underway] | None = None) -> list[ActionChunk]:
+        assert prefixes is None or len(prefixes) == len(observations)
         self.batches.append(len(observations))
         if any(observation.instruction == "spoil" for observation in observations):
             raise RuntimeError("the whole batch is lost")
@@ -100,16 +102,33 @@ def test_robots_in_step_wait_for_each_other_and_a_robot_alone_never_does(batcher
     assert policy.batches[3:] == [3, 3]
 
 
+def test_robots_that_have_come_apart_fall_into_step(batcher: Batcher) -> None:
+    class Slow(Together):
+        def infer(self, observation: Observation) -> ActionChunk:
+            time.sleep(0.3)
+            return super().infer(observation)
+
+    policy = Slow()
+    first, second = policy.session(), policy.session()
+    one = ask(batcher, policy, first)
+    time.sleep(0.05)
+    other = ask(batcher, policy, second)  # waits longer for the first to be computed than it would wait for anybody to ask
+    one.result(10)
+    ask(batcher, policy, first).result(10)
+    assert other.done() and policy.batches == [1, 2]
+
+
 def test_only_what_looks_alike_is_computed_together(batcher: Batcher, policy: Together) -> None:
     plain, cameras = an_observation(), dict(an_observation().cameras)
     unposed = replace(plain, cameras=cameras | {"front": replace(cameras["front"], world_from_camera=None)})
     go = hold(batcher)
     answers = [ask(batcher, policy, observation=plain), ask(batcher, policy, observation=unposed),
                ask(batcher, policy, observation=plain), ask(batcher, Together(), observation=plain),
-               ask(batcher, policy, prefix=Underway(np.zeros((2, 2), np.float32), 1))]
+               ask(batcher, policy, prefix=Underway(np.zeros((2, 2), np.float32), 1)),
+               ask(batcher, policy, prefix=Underway(np.zeros((1, 2), np.float32), 0))]
     go.set()
-    assert [answer.result(10)[0].actions.shape for answer in answers] == [(4, 2)] * 5
-    assert policy.batches == [2, 1, 1]
+    assert [answer.result(10)[0].actions.shape for answer in answers] == [(4, 2)] * 6
+    assert policy.batches == [2, 1, 2]
 
 
 def test_one_bad_request_does_not_spoil_the_others(batcher: Batcher, policy: Together) -> None:
