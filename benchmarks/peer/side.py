@@ -3,7 +3,7 @@ prints one line of JSON.
 
     python side.py load ROOT SECONDS            samples per second in random order, chunks of 16
     python side.py record FRAMES.npz OUT CODEC ROUNDS   frames per second
-    python side.py train KIND ROOT OUT CPU_SECONDS    ACT or Diffusion Policy, until the process has used so much CPU time
+    python side.py train KIND ROOT OUT CPU_SECONDS,…   ACT or Diffusion Policy, saved as OUT-CPU_SECONDS after so much CPU time each
 
 Training follows `lerobot-train` (its factories, processors, optimiser settings, batch of 8, no workers); what differs from its defaults is
 what 128-pixel pictures, 30-step episodes and minutes of one core ask for, and stands in `CONFIGS`.
@@ -11,6 +11,8 @@ what 128-pixel pictures, 30-step episodes and minutes of one core ask for, and s
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import math
 import os
@@ -28,6 +30,8 @@ warnings.filterwarnings("ignore")
 
 CHUNK = 16
 BATCH = 8  # lerobot-train's default
+WARMUP = 50  # steps; Diffusion Policy's 500 would be most of what minutes allow
+ANNEALING = 0.2
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     # Nothing can be downloaded here, so no ImageNet weights; a chunk of 100 would drive a whole episode blindly; and at ACT's 1e-5, meant
     # for 100 000 steps, nothing would be learned in a thousand.
@@ -95,63 +99,85 @@ def cpu_seconds() -> float:
     return sum(os.times()[:4])
 
 
-def train(kind: str, root: str, out: str, cpu_seconds: str) -> dict[str, Any]:
-    """Trains from nothing and saves to OUT; CPU time counts from the start of the process, loading of data included."""
-    from lerobot.configs.types import FeatureType
-    from lerobot.datasets.factory import resolve_delta_timestamps
-    from lerobot.datasets.sampler import EpisodeAwareSampler
-    from lerobot.datasets.utils import dataset_to_policy_features
-    from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
+def train(kind: str, root: str, out: str, marks: str) -> dict[str, Any]:
+    """Trains from nothing; CPU time counts from the start of the process, loading of data included.
 
+    A policy whose preset anneals the learning rate gets its end before every mark: what is saved has been trained for just so long, the
+    last fifth of it annealing; then training goes on from where annealing began.
+    """
     torch.manual_seed(0)
-    budget = float(cpu_seconds)
-    meta = open_data(root).meta
-    found = dataset_to_policy_features(meta.features)
-    outputs = {key: feature for key, feature in found.items() if feature.type is FeatureType.ACTION}
-    inputs = {key: feature for key, feature in found.items() if key.startswith(("observation.images.", "observation.state"))}
-    family, options = CONFIGS[kind]
-    config = make_policy_config(family, input_features=inputs, output_features=outputs, device="cpu", **options)
-    data = open_data(root, delta_timestamps=resolve_delta_timestamps(config, meta))
-    policy = get_policy_class(family)(config)
-    before, after = make_pre_post_processors(config, dataset_stats=meta.stats)
-    optimizer = config.get_optimizer_preset().build(policy.get_optim_params())
-    sampler = None
-    if hasattr(config, "drop_n_last_frames"):
-        sampler = EpisodeAwareSampler(meta.episodes["dataset_from_index"], meta.episodes["dataset_to_index"],
-                                      drop_n_last_frames=config.drop_n_last_frames, shuffle=True)
-    loader = torch.utils.data.DataLoader(data, batch_size=BATCH, shuffle=sampler is None, sampler=sampler)
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    policy.train()
-    steps, losses, loading = 0, [], 0.0
-    wall, cpu = time.perf_counter(), time.process_time()
-    while time.process_time() < budget:
-        mark = time.process_time()
-        for batch in loader:
-            batch = before(batch)
-            loading += time.process_time() - mark
-            done = min(1.0, time.process_time() / budget)
-            scale = (1 + math.cos(math.pi * done)) / 2 if family == "diffusion" else 1.0  # its preset: cosine; ACT's: none
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * scale * min(1.0, (steps + 1) / 50)
-            loss, _ = policy.forward(batch)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(policy.parameters(), 10.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            steps += 1
-            losses.append(float(loss))
-            mark = time.process_time()
-            if mark >= budget:
-                break
-    policy.save_pretrained(out)
-    before.save_pretrained(out)
-    after.save_pretrained(out)
-    told = {"kind": kind, "steps": steps, "parameters_millions": sum(p.numel() for p in policy.parameters()) / 1e6,
-            "samples": steps * BATCH, "epochs": steps * BATCH / len(data), "loss": float(np.mean(losses[-20:])),
-            "cpu_seconds": time.process_time(), "loading_share": loading / (time.process_time() - cpu),
-            "wall_seconds": time.perf_counter() - wall}
-    Path(out, "trained.json").write_text(json.dumps(told))
+    run = Training(kind, root)
+    anneals, spent, told = run.config.get_scheduler_preset() is not None, time.process_time(), {}
+    run.clock = spent
+    for mark in map(float, marks.split(",")):
+        run.until(mark * (1 - ANNEALING) if anneals else mark)
+        kept = copy.deepcopy((run.policy.state_dict(), run.optimizer.state_dict())) if anneals else None
+        steps, clock = run.steps, run.clock
+        if anneals:
+            run.until(mark, annealing=True)
+        told[mark] = run.save(f"{out}-{mark:.0f}")
+        if kept is not None:
+            run.policy.load_state_dict(kept[0])
+            run.optimizer.load_state_dict(kept[1])
+            run.steps, run.clock = steps, clock
     return told
+
+
+class Training:
+    """A policy of LeRobot's in training; `clock` is the CPU time that went into it."""
+
+    def __init__(self, kind: str, root: str) -> None:
+        from lerobot.configs.types import FeatureType
+        from lerobot.datasets.factory import resolve_delta_timestamps
+        from lerobot.datasets.sampler import EpisodeAwareSampler
+        from lerobot.datasets.utils import dataset_to_policy_features
+        from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
+
+        meta = open_data(root).meta
+        found = dataset_to_policy_features(meta.features)
+        outputs = {key: feature for key, feature in found.items() if feature.type is FeatureType.ACTION}
+        inputs = {key: feature for key, feature in found.items() if key.startswith(("observation.images.", "observation.state"))}
+        family, options = CONFIGS[kind]
+        self.kind, self.steps, self.clock, self.losses = kind, 0, 0.0, []
+        self.config = make_policy_config(family, input_features=inputs, output_features=outputs, device="cpu", **options)
+        self.data = open_data(root, delta_timestamps=resolve_delta_timestamps(self.config, meta))
+        self.policy = get_policy_class(family)(self.config).train()
+        self.before, self.after = make_pre_post_processors(self.config, dataset_stats=meta.stats)
+        self.optimizer = self.config.get_optimizer_preset().build(self.policy.get_optim_params())
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        sampler = None
+        if hasattr(self.config, "drop_n_last_frames"):
+            sampler = EpisodeAwareSampler(meta.episodes["dataset_from_index"], meta.episodes["dataset_to_index"],
+                                          drop_n_last_frames=self.config.drop_n_last_frames, shuffle=True)
+        loader = torch.utils.data.DataLoader(self.data, batch_size=BATCH, shuffle=sampler is None, sampler=sampler)
+        self.batches = itertools.chain.from_iterable(itertools.repeat(loader))
+
+    def until(self, mark: float, *, annealing: bool = False) -> None:
+        """Train until `clock` is at `mark`, `annealing` to nothing on the way."""
+        began, last = self.clock, time.process_time()
+        while self.clock < mark:
+            batch = self.before(next(self.batches))
+            scale = (1 + math.cos(math.pi * (self.clock - began) / (mark - began))) / 2 if annealing else min(1.0, (self.steps + 1) / WARMUP)
+            for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+                group["lr"] = peak * scale
+            loss, _ = self.policy.forward(batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 10.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.steps += 1
+            self.losses.append(float(loss))
+            now = time.process_time()
+            self.clock, last = self.clock + now - last, now
+
+    def save(self, out: str) -> dict[str, Any]:
+        for part in (self.policy, self.before, self.after):
+            part.save_pretrained(out)
+        told = {"kind": self.kind, "steps": self.steps, "parameters_millions": sum(p.numel() for p in self.policy.parameters()) / 1e6,
+                "samples": self.steps * BATCH, "epochs": self.steps * BATCH / len(self.data), "loss": float(np.mean(self.losses[-20:])),
+                "cpu_seconds": self.clock}
+        Path(out, "trained.json").write_text(json.dumps(told))
+        return told
 
 
 if __name__ == "__main__":
