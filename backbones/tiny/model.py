@@ -62,13 +62,34 @@ class Attention(nn.Module):
         return self.o(rearrange(attended, "b h l d -> b l (h d)"))
 
 
+class Look(Attention):
+    """Attention to a memory much longer than `x`, every cell of which may be seen.
+
+    Keys and values of the whole memory are what that costs, going forward and back. Where they are plain linear maps of it they need
+    not be made: q·(Kc + k) is (Kᵀq)·c but for what all cells share, and Σ a(Vc + v) is V(Σ a c) + v, as the weights a add up to one.
+    """
+
+    def forward(
+        self, x: Float[Tensor, "b l d"], memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None = None
+    ) -> Float[Tensor, "b l d"]:
+        plain = type(self.k) is type(self.v) is nn.Linear  # not if adapted or quantised
+        if mask is not None or not plain or self.heads * x.shape[1] > memory.shape[2]:
+            return super().forward(x, memory, mask)
+        length, scale = x.shape[1], (memory.shape[2] // self.heads) ** -0.5
+        into, out_of = (rearrange(w, "(h e) d -> h e d", h=self.heads) for w in (self.k.weight, self.v.weight))
+        query = torch.einsum("blhe,hed->bhld", rearrange(self.q(x) * scale, "b l (h e) -> b l h e", h=self.heads), into)
+        weights = torch.bmm(rearrange(query, "b h l d -> b (h l) d"), memory.transpose(1, 2)).softmax(-1)
+        seen = rearrange(torch.bmm(weights.to(memory.dtype), memory), "b (h l) d -> b h l d", l=length)
+        return self.o(rearrange(torch.einsum("bhld,hed->blhe", seen, out_of), "b l h e -> b l (h e)") + self.v.bias)
+
+
 class Layer(nn.Module):
     """Pre-norm: self-attention, attention to the picture cells, feed-forward."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm_self, self.norm_look, self.norm_think = (nn.LayerNorm(dim) for _ in range(3))
-        self.attend, self.look = Attention(dim, heads), Attention(dim, heads)
+        self.attend, self.look = Attention(dim, heads), Look(dim, heads)
         self.up, self.down = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
         self.dropout = nn.Dropout(dropout)
 
