@@ -1,7 +1,16 @@
 """Percept + instruction + state → Context. See `backbones.context` for the contract."""
 
+from perception.captioning import CAPTIONERS
 from robot_io.registry import Registry
 
+CAPTIONERS.add(
+    "tiny",
+    "backbones.tiny.captioner:TinyCaptioner",
+    "what the shipped trunk says of the tabletop's two cameras, or answers to a question about it",
+    paper="this project; docs/tiny.md",
+    needs=("rgb of front and wrist",),
+    provides=("text",),
+)
 BACKBONES = Registry("backbones", "vla.backbones")
 BACKBONES.add(
     "tiny",

@@ -56,9 +56,11 @@ class Attention(nn.Module):
         keys, values = (rearrange(t, "b l (h d) -> b h l d", h=self.heads) for t in (self.k(memory), self.v(memory)))
         return keys, values
 
-    def attend(self, x: Float[Tensor, "b l d"], keys: Tensor, values: Tensor, mask: Bool[Tensor, "b m"] | None) -> Tensor:
+    def attend(self, x: Float[Tensor, "b l d"], keys: Tensor, values: Tensor, mask: Bool[Tensor, "b *l m"] | None) -> Tensor:
+        """`mask` is the same for all positions (`[B, M]`) or has a row for each (`[B, L, M]`)."""
         query = rearrange(self.q(x), "b l (h d) -> b h l d", h=self.heads)
-        attended = F.scaled_dot_product_attention(query, keys, values, None if mask is None else mask[:, None, None])
+        mask = mask if mask is None else mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+        attended = F.scaled_dot_product_attention(query, keys, values, mask)
         return self.o(rearrange(attended, "b h l d -> b l (h d)"))
 
 

@@ -43,7 +43,7 @@ class Published:
         return (4 * (self.parameters - self.linear) + self.linear * NF4_BITS / 8) / 1e9
 
 
-APACHE, GEMMA = "Apache-2.0", "Gemma terms"
+APACHE, GEMMA, LLAMA = "Apache-2.0", "Gemma terms", "Llama 2 community licence"
 
 PUBLISHED = (
     Published("paligemma", "google/paligemma-3b-pt-224", 2_923_466_480, 1_981_808_640, GEMMA, gated=True),
@@ -67,35 +67,42 @@ PUBLISHED = (
     Published("gemma3", "google/gemma-3-4b-it", 4_300_079_472, 3_208_642_560, GEMMA, gated=True),
 )
 
+OTHERS = (
+    Published("openvla", "openvla/openvla-7b", 7_541_237_184, 6_476_005_376, LLAMA),
+    Published("openvla_oft", "openvla/openvla-7b", 7_541_237_184, 6_476_005_376, LLAMA),
+    Published("pi0", "lerobot/pi0_base", 2_923_335_408, 1_981_808_640, GEMMA),
+    Published("tiny", "tabletop (shipped)", 1_494_296, 786_432, APACHE),
+)
+"""Of the other kinds of backbones, `family` being the kind. π0's action expert, a head, is another 0.31 B."""
+
 
 def cards(kind: str) -> dict[str, list[dict[str, Any]]]:
-    """What `vla list --json` adds to the card of a kind of backbone: `checkpoints` for `vlm`, nothing for others."""
-    if kind != "vlm":
-        return {}
-    return {
-        "checkpoints": [
-            {**vars(p), "bf16_gigabytes": round(p.bf16_gigabytes, 2), "nf4_gigabytes": round(p.nf4_gigabytes, 2)}
-            for p in PUBLISHED
-        ]
-    }
+    """What `vla list --json` adds to the card of a kind of backbone: its `checkpoints`."""
+    found = PUBLISHED if kind == "vlm" else [p for p in OTHERS if p.family == kind]
+    rows = [{**vars(p), "bf16_gigabytes": round(p.bf16_gigabytes, 3), "nf4_gigabytes": round(p.nf4_gigabytes, 3)} for p in found]
+    return {"checkpoints": rows} if rows else {}
 
 
 def table() -> Table:
     """The checkpoints for the terminal. Memory is that of the weights alone."""
     made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    made.add_column("family and checkpoint", no_wrap=True)
+    made.add_column("kind or family, and checkpoint", no_wrap=True)
     for name in ("size/B", "bf16/GB", "nf4/GB"):
         made.add_column(name, justify="right", no_wrap=True)
     made.add_column("licence", overflow="fold")
     family = ""
-    for p in PUBLISHED:
+    for p in (*PUBLISHED, *OTHERS):
         if p.family != family:
             family = p.family
             made.add_row(family, style="bold")
         licence = f"{p.licence}, gated" if p.gated else p.licence
-        sizes = (f"{p.parameters / 1e9:.2f}", f"{p.bf16_gigabytes:.1f}", f"{p.nf4_gigabytes:.1f}")
-        made.add_row(f" {p.checkpoint}", *sizes, licence)
+        sizes = (p.parameters / 1e9, p.bf16_gigabytes, p.nf4_gigabytes)
+        made.add_row(f" {p.checkpoint}", *(_digits(size, places) for size, places in zip(sizes, (2, 1, 1), strict=True)), licence)
     return made
+
+
+def _digits(value: float, places: int) -> str:
+    return f"{value:.{places}f}" if value >= 0.05 else f"{value:.4f}"
 
 
 def default_checkpoint(family: str) -> str:

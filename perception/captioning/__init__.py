@@ -2,16 +2,18 @@
 
     captioner.describe(batch, percept, camera) -> one text per observation, about the view of that camera
 
-A captioner is frozen and a pure function of what it is given. One that `needs_depth` says so, as a front-end does. Other
-distributions add theirs through the entry-point group `vla.captioners`.
+A captioner is frozen and a pure function of what it is given. One that `needs_depth` says so, as a front-end does. `backbones` adds its own
+(`kind: tiny`), other distributions add theirs through the entry-point group `vla.captioners`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from perception.percept import Batch, Percept
 from robot_io.registry import Registry
+
+if TYPE_CHECKING:
+    from perception.percept import Batch, Percept
 
 CAPTIONERS = Registry("captioners", "vla.captioners")
 CAPTIONERS.add(

@@ -4,10 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from torch import nn
 from toy_openvla import PATCHES, PUBLISHED, oft, openvla, percept, publish, published_tensors, tokenizer_folder
 
 from backbones import BACKBONES
 from backbones.context import Inputs
+from backbones.vlm.published import OTHERS
 from robot_io import UserError
 
 SAY = ["pick up the cup", "Put the cup away and pick it up"]
@@ -30,6 +32,8 @@ def test_the_published_size_is_that_of_the_hub():
         backbone = made(made.Config(), Inputs(views=1, image_size=(224, 224), state_dim=0))
     # The hub's model.safetensors.index.json: 15,082,474,368 bytes of bfloat16.
     assert 2 * sum(p.numel() for p in backbone.parameters()) == 15_082_474_368
+    linear = sum(m.weight.numel() for m in backbone.vlm.language_model.get_decoder().modules() if isinstance(m, nn.Linear))
+    assert {(7_541_237_184, linear)} == {(p.parameters, p.linear) for p in OTHERS if p.family.startswith("openvla")}
     assert {p.dtype for p in backbone.parameters()} == {torch.bfloat16}
     assert (backbone.dim, backbone.vlm.vision_backbone.dim, backbone.vlm.projector.fc1.out_features) == (4096, 2176, 8704)
     assert backbone.vlm.vision_backbone.featurizer.patch_embed.num_patches == 256

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from toy_pi0 import ARCHITECTURE, IMAGE, INPUTS, OUTPUT, PROMPTS, halves, options, save_tokenizer, whole
 
 from backbones.pi0 import PI0, pad_to_square
 from backbones.pi0_checkpoint import load
+from backbones.vlm.published import OTHERS
 from heads.pi0 import PI0 as Head
 from perception.percept import Percept
 from robot_io import UserError
@@ -138,6 +140,8 @@ def test_published_size_on_the_meta_device(tokenizer: Path):
         head = Head(Head.Config(checkpoint=None), replace(OUTPUT, context_dim=2048))
     vlm, expert = (sum(p.numel() for p in half.parameters()) for half in (backbone.vlm, head))
     assert (vlm, expert) == (2_923_335_408, 314_713_120)
+    linear = sum(m.weight.numel() for m in backbone.vlm.language_model.modules() if isinstance(m, nn.Linear))
+    assert (vlm, linear) == next((p.parameters, p.linear) for p in OTHERS if p.family == "pi0")
     new = sum(p.numel() for p in backbone.parameters()) - vlm
     assert new < 0.01 * vlm
 

@@ -12,10 +12,11 @@ import torch
 from tiny_vlms import MAKERS
 from torch import nn
 
+from backbones import BACKBONES
 from backbones.context import Inputs
 from backbones.vlm.families import FAMILIES
 from backbones.vlm.model import VLM
-from backbones.vlm.published import PUBLISHED, Published, architectures, default_checkpoint
+from backbones.vlm.published import OTHERS, PUBLISHED, Published, architectures, default_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,4 +67,16 @@ def test_the_list_needs_no_torch():
     for p in PUBLISHED:
         assert p.checkpoint in shown and f"{p.bf16_gigabytes:.1f}" in shown and f"{p.nf4_gigabytes:.1f}" in shown
     assert [c["checkpoint"] for c in cards["vlm"]["checkpoints"]] == [p.checkpoint for p in PUBLISHED]
-    assert "checkpoints" not in cards["tiny"]
+    for p in OTHERS:
+        assert [c["checkpoint"] for c in cards[p.family]["checkpoints"]] == [p.checkpoint] and p.checkpoint in shown
+    assert cards.keys() - {"vlm"} == {p.family for p in OTHERS}
+
+
+def test_sizes_of_the_shipped_backbone():
+    """(OpenVLA's and π0's are counted in their own tests.)"""
+    tiny = BACKBONES.load("tiny")
+    backbone = tiny(tiny.Config(), Inputs(2, (96, 96), 0))
+    row = next(p for p in OTHERS if p.family == "tiny")
+    assert sum(p.numel() for p in backbone.parameters()) == row.parameters
+    linear = sum(m.weight.numel() for name, m in backbone.named_modules() if isinstance(m, nn.Linear) and not name.startswith("eye"))
+    assert linear == row.linear
