@@ -95,7 +95,7 @@ def score(speaker: Speaker, lessons: Lessons, at_most: int) -> dict[str, float]:
     chosen = np.arange(min(at_most, len(lessons)))
     counts = judge_captions(captions(speaker, lessons, chosen), [lessons.there[i] for i in chosen])
     for kind in QUESTIONS:
-        counts[kind] = judge_answers(*answers(speaker, lessons, kind, chosen, PAIRS))["right"]
+        counts[f"{kind}?"] = judge_answers(*answers(speaker, lessons, kind, chosen, PAIRS))["right"]
     return {name: round(hit / max(1, of), 3) for name, (hit, of) in counts.items()}
 
 
@@ -131,7 +131,7 @@ def main() -> None:
     torch.set_num_threads(1)
     speaker = Speaker.load(options.weights)
     digest = hashlib.sha256(options.weights.read_bytes()).hexdigest()[:12]
-    seen, held_out = (Lessons(folder, speaker.trunk) for folder in (options.scenes, options.held_out))
+    seen, held_out = (Lessons(folder, speaker) for folder in (options.scenes, options.held_out))
     few = np.array([i for i, there in enumerate(seen.there) if len(there) <= 2])
     table = []
     for name, lessons, chosen, pairs in (

@@ -88,7 +88,7 @@ class Teacher:
         visible = a["pixels"][batch, :, safe].astype(np.float32) * present[..., None, None]  # [B, Q, V, N]
         kinds, places = shown_by_cells(a)
         return Lesson(
-            images=self._light(a["images"], rng),
+            images=self.light(a["images"], rng),
             words=words,
             cell_kind=torch.from_numpy(kinds),
             cell_place=torch.from_numpy(places) * METRE,
@@ -113,7 +113,7 @@ class Teacher:
         return VERBS[rng.integers(len(VERBS))].format(f"{self.colors[colour]} {self.shapes[shape]}")
 
     @staticmethod
-    def _light(images: np.ndarray, rng: np.random.Generator) -> Tensor:
+    def light(images: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Scale to [0, 1] under a random gain and offset, the same for all views of a scene."""
         gain = torch.from_numpy(rng.uniform(0.8, 1.2, (len(images), 1, 1, 1, 1)).astype(np.float32))
         offset = torch.from_numpy(rng.uniform(-0.05, 0.05, (len(images), 1, 1, 1, 1)).astype(np.float32))

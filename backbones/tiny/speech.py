@@ -3,7 +3,7 @@
 A `Speaker` stands on a frozen trunk. Its layers start as copies of the trunk's, which look for what words name already, and are taught to go
 on writing behind the action queries:
 
-    pictures   [B, V·N, D]   the trunk's cells, of the front and the wrist camera
+    pictures   [B, V·N, D+W] the trunk's cells, of the front and the wrist camera, and what the `lens` sees there
     sequence   [B·T, L, D]   T prompts about each scene, padded; the K action queries; what has been said so far
 
 Prompt and queries see each other, as in the trunk; what is said sees them and what was said before it. All of it looks at the cells,
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from backbones.context import Inputs
 from backbones.tiny import text
+from backbones.tiny.lens import Lens
 from backbones.tiny.model import WEIGHTS, KeysValues, Tiny
 from backbones.tiny.scenes import VIEWS
 from backbones.tiny.sentences import DESCRIBE
@@ -37,6 +38,8 @@ from robot_io.files import replacing
 
 SHIPPED = WEIGHTS / "speaker"
 LONGEST = text.MAX_TOKENS
+LENS = 64
+"""Width W of what the lens adds to a cell."""
 EDGE = text.PAD
 """The token before the first one that is said, and the one that ends it."""
 
@@ -48,16 +51,16 @@ def trunk_of(views: int = len(VIEWS)) -> Tiny:
     return trunk.eval().requires_grad_(False)
 
 
-def fingerprint(trunk: Tiny) -> str:
-    """Twelve digits that tell a trunk's weights from any others."""
+def fingerprint(*modules: nn.Module) -> str:
+    """Twelve digits that tell these weights from any others."""
     digest = hashlib.sha256()
-    for name, value in sorted(trunk.state_dict().items()):
+    for name, value in sorted(item for module in modules for item in module.state_dict().items()):
         digest.update(name.encode() + value.contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
 class Speaker(nn.Module):
-    """Cells and prompts → words. See the module's head; about a million parameters beside the trunk's."""
+    """Pictures and prompts → words. See the module's head; 1.1 million parameters beside the trunk's."""
 
     def __init__(self, trunk: Tiny) -> None:
         super().__init__()
@@ -67,6 +70,9 @@ class Speaker(nn.Module):
             setattr(self, name, copy.deepcopy(getattr(trunk, name)).requires_grad_(True))
         for name in ("word_position", "query"):
             setattr(self, name, nn.Parameter(getattr(trunk, name).detach().clone()))
+        self.lens = Lens(2 * trunk.config.eye_width, LENS)
+        self.join = nn.Linear(LENS, dim, bias=False)
+        nn.init.zeros_(self.join.weight)  # it begins with what the trunk sees
         self.said_position = nn.Parameter(torch.randn(LONGEST + 1, dim) * 0.02)
         self.say = nn.Linear(dim, text.VOCABULARY)
 
@@ -123,7 +129,7 @@ class Speaker(nn.Module):
     @torch.inference_mode()
     def answer(self, images: Float[Tensor, "b v 3 h w"], questions: Sequence[Sequence[str]]) -> list[list[str]]:
         """Answers to the questions about each scene; the same number of questions for all scenes."""
-        return self.write(self.trunk.cells(Percept(images=images)), questions)
+        return self.write(self.see(images), questions)
 
     # Inside -----------------------------------------------------------------------------------------------------
 
@@ -139,7 +145,7 @@ class Speaker(nn.Module):
         return F.cross_entropy(self.say(hidden[:, -length:]).flatten(0, 1), target.flatten(), ignore_index=-100)
 
     @torch.inference_mode()
-    def write(self, cells: Float[Tensor, "b n d"], prompts: Sequence[Sequence[str]]) -> list[list[str]]:
+    def write(self, cells: Float[Tensor, "b n c"], prompts: Sequence[Sequence[str]]) -> list[list[str]]:
         """The likeliest token, one after the other, until every answer has ended."""
         looked, (prefix, seen) = self.look(cells), self._prefix(_flat(prompts))
         _, read = self._layers(prefix, repeat(seen, "b m -> b l m", l=prefix.shape[1]), looked)
@@ -155,8 +161,15 @@ class Speaker(nn.Module):
         each = len(prompts[0])
         return [spoken[start:start + each] for start in range(0, len(spoken), each)]
 
-    def look(self, cells: Float[Tensor, "b n d"]) -> list[KeysValues]:
+    def see(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b n c"]:
+        """The trunk's cells and the lens's, side by side. None of it changes once words are taught."""
+        maps = self.trunk.eye.half_way(images.flatten(0, 1))
+        return torch.cat([self.trunk.cells(Percept(images=images)), self.lens(maps, images.shape[1])], -1)
+
+    def look(self, cells: Float[Tensor, "b n c"]) -> list[KeysValues]:
         """What each layer reads of the pictures."""
+        own, seen = cells.split((self.trunk.dim, LENS), -1)
+        cells = own + self.join(seen)
         return [layer.look.keys_values(cells) for layer in self.layers]
 
     def _prefix(self, prompts: list[str]) -> tuple[Float[Tensor, "q l d"], Bool[Tensor, "q l"]]:

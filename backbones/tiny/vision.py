@@ -51,6 +51,13 @@ def waves(dim: int) -> Float[Tensor, "n d"]:
     return torch.cat([rows, columns], 2).reshape(CELLS * CELLS, -1)
 
 
+def scaled(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 96 96"]:
+    """To the eye's size, and to [-1, 1]."""
+    if images.shape[-2:] != (SIZE, SIZE):
+        images = F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
+    return images * 2 - 1
+
+
 class Eye(nn.Module):
     """One picture → a grid of `dim`-wide features."""
 
@@ -73,8 +80,10 @@ class Eye(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.position = nn.Parameter(waves(dim))
 
+    def half_way(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c 24 24"]:
+        """The maps before they shrink for the last time, in which a small thing still has a shape."""
+        return self.trunk[:7](scaled(images))
+
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
-        if images.shape[-2:] != (SIZE, SIZE):
-            images = F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
-        grid = self.trunk(images * 2 - 1)
+        grid = self.trunk(scaled(images))
         return self.norm(grid.flatten(2).transpose(1, 2)) + self.position

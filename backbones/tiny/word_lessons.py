@@ -1,6 +1,6 @@
-"""What a `Speaker` learns from: rendered scenes, what shows in them, and the frozen trunk's cells of their pictures.
+"""What a `Speaker` learns from: rendered scenes, what shows in them, and what it sees in their pictures.
 
-    cells  float16 [n, V·N, D], computed once and kept beside the scenes under the trunk's fingerprint
+    cells  float16 [n, V·N, D+W] of `Speaker.see`, computed once and kept beside the scenes under the fingerprint of what saw them
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from backbones.tiny.model import Tiny
 from backbones.tiny.scenes import ARRAYS, open_arrays
 from backbones.tiny.sentences import QUESTIONS, TAUGHT, Pair, ask, caption, things
-from backbones.tiny.speech import fingerprint
-from perception.percept import Percept
+from backbones.tiny.speech import Speaker, fingerprint
 from robot_io.files import replacing
 
-ASKED = 5
+ASKED = 3
 """Questions about each scene of a step, beside its caption."""
 AT_ONCE = 64
 
@@ -30,7 +28,7 @@ AT_ONCE = 64
 class Lesson:
     """B scenes, each with one caption and `ASKED` questions."""
 
-    cells: Tensor  # [B, V·N, D]
+    cells: Tensor  # [B, V·N, D+W]
     captions: list[list[str]]
     questions: list[list[str]]
     answers: list[list[str]]
@@ -39,11 +37,11 @@ class Lesson:
 class Lessons:
     """The scenes of one folder. A lesson is a function of its number alone."""
 
-    def __init__(self, folder: Path, trunk: Tiny) -> None:
+    def __init__(self, folder: Path, speaker: Speaker) -> None:
         arrays = open_arrays(folder)
         small = {name: np.asarray(arrays[name]) for name in ARRAYS if name != "images"}
         self.there = [things({name: value[i] for name, value in small.items()}) for i in range(len(small["kinds"]))]
-        self.cells = cells(folder, trunk)
+        self.cells = cells(folder, speaker)
 
     def __len__(self) -> int:
         return len(self.there)
@@ -67,16 +65,16 @@ class Lessons:
 
 
 @torch.inference_mode()
-def cells(folder: Path, trunk: Tiny) -> np.ndarray:
-    """What the trunk's eye makes of every scene in `folder`, memory-mapped."""
-    path = folder / f"cells-{fingerprint(trunk)}.npy"
+def cells(folder: Path, speaker: Speaker) -> np.ndarray:
+    """What it sees in every scene of `folder`, memory-mapped."""
+    path = folder / f"cells-{fingerprint(speaker.trunk, speaker.lens)}.npy"
     if not path.exists():
         images = open_arrays(folder)["images"]
         with replacing(path) as part:
             made = None
             for start in track(range(0, len(images), AT_ONCE), f"seeing {folder.name}"):
                 pixels = torch.from_numpy(np.array(images[start:start + AT_ONCE])).permute(0, 1, 4, 2, 3).float() / 255
-                seen = trunk.cells(Percept(images=pixels)).half().numpy()
+                seen = speaker.see(pixels).half().numpy()
                 if made is None:
                     made = np.lib.format.open_memmap(part, "w+", np.float16, (len(images), *seen.shape[1:]))
                 made[start:start + len(seen)] = seen

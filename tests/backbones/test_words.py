@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backbones.context import Inputs
-from backbones.tiny import teach_words, word_lessons
+from backbones.tiny import teach_words
 from backbones.tiny.examine_words import captions, exam, judge_answers, judge_captions, parse
 from backbones.tiny.model import Tiny
 from backbones.tiny.scenes import ARRAYS, EMPTY, HELD_OUT, open_arrays
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
         for slot in range(i + 1):
             color, shape = TAUGHT[int(rng.integers(len(TAUGHT)))]
             arrays["kinds"][i, slot] = list(COLORS).index(color), list(SHAPES).index(shape)
-            arrays["pixels"][i, 0, slot, :2] = 10
+            arrays["pixels"][i, 0, slot, :2] = 12
             arrays["places"][i, slot] = rng.uniform(-0.2, 0.6, 3)
     arrays["held"][2, 0] = True
     arrays["pixels"][3, :, 1] = 0
@@ -125,22 +125,23 @@ def test_held_out_pairs_are_asked_about_only_where_that_is_wanted():
 
 
 def test_a_lesson_is_a_function_of_its_number_and_cells_are_seen_once(folder, monkeypatch):
-    trunk = speaker().trunk
-    lessons = Lessons(folder, trunk)
+    lessons = Lessons(folder, speaker())
     first, again = lessons.draw(3, 3), lessons.draw(3, 3)
     assert torch.equal(first.cells, again.cells) and first.questions == again.questions and first.captions == again.captions
     assert lessons.draw(4, 3).questions != first.questions
-    monkeypatch.setattr(word_lessons, "Percept", None)  # a second look would need it
-    assert np.array_equal(Lessons(folder, trunk).cells, lessons.cells)
+    monkeypatch.setattr(Speaker, "see", None)  # a second look would need it
+    assert np.array_equal(Lessons(folder, speaker()).cells, lessons.cells)
 
 
 def test_it_learns_four_scenes_goes_on_where_it_stopped_and_is_kept(folder, tmp_path):
     whole, halves = tmp_path / "whole.safetensors", tmp_path / "halves.safetensors"
-    lessons = Lessons(folder, speaker().trunk)
     taught = speaker()
-    before = fingerprint(taught.trunk)
-    teach_words.teach(lessons, {"same": lessons}, taught, whole, 100, 4, 6e-3, 100)
-    assert fingerprint(taught.trunk) == before, "the trunk is never changed"
+    before, lens = fingerprint(taught.trunk), fingerprint(taught.lens)
+    teach_words.teach_lens(open_arrays(folder), taught, whole, 12, 4, 6e-3)
+    assert fingerprint(taught.lens) != lens
+    lens, lessons = fingerprint(taught.lens), Lessons(folder, taught)
+    teach_words.teach_words(lessons, {"same": lessons}, taught, whole, 100, 4, 6e-3, 100)
+    assert fingerprint(taught.trunk) == before and fingerprint(taught.lens) == lens, "the trunk is never changed, nor the lens by words"
     truths = [caption(there) for there in lessons.there]
     assert captions(taught, lessons, np.arange(4)) == truths
     cells, prompts = lessons.take(np.arange(4)), [[DESCRIBE, "what is the gripper holding?"]] * 4
@@ -159,12 +160,13 @@ def test_it_learns_four_scenes_goes_on_where_it_stopped_and_is_kept(folder, tmp_
 
     once, lessons.draw, draw = speaker(), stop, lessons.draw
     with pytest.raises(Stop):
-        teach_words.teach(lessons, {}, once, halves, 12, 4, 6e-3, 6)
+        teach_words.teach_words(lessons, {}, once, halves, 12, 4, 6e-3, 6)
     lessons.draw = draw
     again, unbroken = speaker(seed=5), speaker()
-    again.trunk.load_state_dict(once.trunk.state_dict())
-    teach_words.teach(lessons, {}, again, halves, 12, 4, 6e-3, 6)
-    teach_words.teach(lessons, {}, unbroken, tmp_path / "unbroken.safetensors", 12, 4, 6e-3, 6)
+    for part in ("trunk", "lens"):
+        getattr(again, part).load_state_dict(getattr(once, part).state_dict())
+    teach_words.teach_words(lessons, {}, again, halves, 12, 4, 6e-3, 6)
+    teach_words.teach_words(lessons, {}, unbroken, tmp_path / "unbroken.safetensors", 12, 4, 6e-3, 6)
     assert all(torch.equal(value, unbroken.taught()[name]) for name, value in again.taught().items())
 
     loaded = Speaker.load(whole, speaker().trunk)
