@@ -33,12 +33,14 @@ ENCODERS = {
     "lookup": lambda: Lift3D(Lift3D.Config(**SIZES)),
     "none": lambda: Lift3D(Lift3D.Config(**SIZES, position="none")),
     "new": lambda: Lift3D(Lift3D.Config(**SIZES, position="new")),
+    "as released": lambda: Lift3D(Lift3D.Config(**SIZES, matched=False)),
     "one plane": lambda: Lift3D(Lift3D.Config(**SIZES, planes=1)),
     "random weights": lambda: Lift3D(Lift3D.Config(**SIZES, weights=None)),
     "dp3": lambda: Dp3(Dp3.Config(**CUBE)),
     "eye": lambda: None,
 }
-NAMES = {"lookup": "lift3d, looked up", "none": "lift3d, no position", "new": "lift3d, new position", "one plane": "lift3d, looked up on one plane",
+NAMES = {"lookup": "lift3d, looked up", "none": "lift3d, no position", "new": "lift3d, new position",
+         "as released": "lift3d, looked up, tokens as they come", "one plane": "lift3d, looked up on one plane",
          "random weights": "lift3d, looked up, random weights", "dp3": "dp3", "eye": "RGB, frozen eye of tiny"}
 SPLITS = {"train": ("clean", 0, 400), "clean": ("clean", 20_000, 150), "camera": ("camera", 20_000, 100),
           "background all": ("background all", 20_000, 100)}

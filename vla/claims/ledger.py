@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vla.claims import perception
 from vla.claims.claim import Claim
 
 VLM4VLA, OPENVLA, OBEYED = "VLM4VLA (arXiv 2601.03309)", "OpenVLA (arXiv 2406.09246)", "OBEYED-VLA (arXiv 2512.22519)"
@@ -28,4 +29,5 @@ CLAIMS: tuple[Claim, ...] = (
           {"start": "pretrained", "tuned": "LoRA, eye frozen"}, {"start": "pretrained", "tuned": "all of it"}, margin=-0.1, setting=TINY),
     Claim("A3", f"{OPENVLA}, table 1", "Full fine-tuning beats tuning the last layer only.", "backbones",
           {"start": "pretrained", "tuned": "all of it"}, {"start": "pretrained", "tuned": "last layer only"}, setting=TINY),
+    *perception.CLAIMS,
 )

@@ -13,10 +13,13 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from robot_io import UserError
 from robot_io.errors import nearest
 from vla.ablate import Cell, Grid
 from vla.evaluate.benchmark import benchmark
+from vla.figures import COLOURS
 from vla.files import slug
 from vla.grids import find_grid
 from vla.results import Row, save_rows
@@ -78,6 +81,26 @@ def table(grids: Sequence[Grid], root: Path, seeds: Sequence[int] = (0,), split:
     return rows
 
 
+def draw(rows: Sequence[Row], path: Path | str) -> None:
+    """A panel per regime, a line per policy: success with its interval."""
+    rows = [row for row in rows if row["metric"] == "success"]
+    policies = list(dict.fromkeys(row["cell"]["policy"] for row in rows))
+    regimes = [regime for regime in REGIMES if any(row["cell"]["regime"] == regime for row in rows)]
+    figure = Figure(figsize=(2.6 + 1.7 * len(regimes), 0.7 + 0.32 * len(policies)), layout="constrained")
+    for axes, regime in zip(figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0], regimes, strict=True):
+        own = [row for row in rows if row["cell"]["regime"] == regime]
+        height = [policies.index(row["cell"]["policy"]) for row in own]
+        axes.hlines(height, [100 * row["low"] for row in own], [100 * row["high"] for row in own], color=COLOURS[0], alpha=0.35, linewidth=5)
+        axes.plot([100 * row["mean"] for row in own], height, "o", color=COLOURS[0], markersize=5)
+        axes.set(title=regime, xlim=(-3, 103), ylim=(len(policies) - 0.5, -0.5), yticks=range(len(policies)), yticklabels=policies)
+        axes.title.set_fontsize(10)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(length=0)
+        axes.grid(alpha=0.3)
+    figure.supxlabel("success, %", fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
 def _lines(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
@@ -93,12 +116,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="training seeds of every cell")
     parser.add_argument("--split", default="test")
     parser.add_argument("--out", type=Path, help="where the table goes")
+    parser.add_argument("--figure", type=Path, help="and its picture")
     options = parser.parse_args()
     grids, seeds = [find_grid(name) for name in options.grids], range(options.seeds)
     if options.demonstrations is not None:
         compare(grids, options.run, options.demonstrations, options.trials, options.shifted, options.only, seeds, options.split)
     if options.out is not None:
-        save_rows(options.out, table(grids, options.run, seeds, options.split, f"python -m vla.grids.shifts {' '.join(options.grids)}"))
+        rows = table(grids, options.run, seeds, options.split, f"python -m vla.grids.shifts {' '.join(options.grids)}")
+        save_rows(options.out, rows)
+        if options.figure is not None and rows:
+            draw(rows, options.figure)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""The claims of the papers behind `perception`: VO-DP, Lift3D, and SUM with APM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vla.claims.claim import Claim
+
+VO_DP, LIFT3D, SUM = "VO-DP (arXiv 2510.15530)", "Lift3D (arXiv 2411.18623)", "SUM and APM (arXiv 2306.05696)"
+TABLETOP = "tabletop, 100 clean demonstrations, 800 steps, small networks of this project's own"
+PROBE = "the encoder alone with a small head, 200 steps of 16, says where the one object is; no policy"
+HOUSEHOLD = "a household of up to five rooms, text alone, a T5 of width 64 from scratch"
+
+FUSED, SEMANTIC, GEOMETRIC = "semantic and geometric, fused", "semantic alone", "geometric alone"
+PICTURES, SCRATCH = "pictures, pretrained eye", "pictures, eye and trunk from scratch"
+LIFTED, UNPLACED, NEW = (f"lift3d, {position}, pretrained weights" for position in ("looked up", "no position", "new position"))
+LOOKED_UP = "lift3d, looked up"
+
+
+def _policy(name: str, regime: str = "clean") -> Mapping[str, str]:
+    return {"policy": name, "regime": regime}
+
+
+def _on_the_table(id: str, source: str, statement: str, more: Mapping[str, str], less: Mapping[str, str], margin: float = 0.0) -> Claim:
+    return Claim(id, source, statement, "perception", more, less, margin=margin, setting=TABLETOP)
+
+
+def _probed(id: str, statement: str, more: str, less: str) -> Claim:
+    """`more` has the larger error."""
+    return Claim(id, LIFT3D, statement, "lift3d", {"encoder": more}, {"encoder": less}, metric="error_mm_clean", setting=PROBE)
+
+
+def _acting(id: str, statement: str, metric: str, more: Mapping[str, str], less: Mapping[str, str] | None, bound: float | None = None) -> Claim:
+    return Claim(id, SUM, statement, "apm", {"layouts": "all"} | more, None if less is None else {"layouts": "all"} | less, metric=metric,
+                 bound=bound, setting=HOUSEHOLD)
+
+
+IMITATED, REINFORCED = ({"taught": "oracle", "stage": stage, "told": "oracle"} for stage in ("imitation", "reinforce"))
+MAJORITY = {"stage": "majority class"}
+
+CLAIMS: tuple[Claim, ...] = (
+    _on_the_table("V1", VO_DP, "Fused tokens beat semantic tokens alone.", _policy(FUSED), _policy(SEMANTIC)),
+    _on_the_table("V1", VO_DP, "Fused tokens beat geometric tokens alone.", _policy(FUSED), _policy(GEOMETRIC)),
+    _on_the_table("V2", VO_DP, "Fused tokens beat pictures learnt from scratch.", _policy(FUSED), _policy(SCRATCH)),
+    _on_the_table("V3", VO_DP, "Fused tokens are no more than 10 points behind DP3, which has true depth.", _policy(FUSED), _policy("dp3"), -0.1),
+    _on_the_table("V6", VO_DP, "Another table costs fused tokens at most 10 points.", _policy(FUSED, "background table"), _policy(FUSED), -0.1),
+    _on_the_table("V6", VO_DP, "Other light costs fused tokens at most 10 points.", _policy(FUSED, "background lighting"), _policy(FUSED), -0.1),
+    _on_the_table("V6", VO_DP, "A new colour costs fused tokens more than another table.", _policy(FUSED, "background table"),
+                  _policy(FUSED, "held-out pair")),
+    _on_the_table("L4", LIFT3D, "Looked-up positions beat newly learnt ones.", _policy(LIFTED), _policy(NEW)),
+    _on_the_table("L4", LIFT3D, "Looked-up positions beat none.", _policy(LIFTED), _policy(UNPLACED)),
+    _probed("L4", "Looked-up positions beat newly learnt ones: a smaller error.", "lift3d, new position", LOOKED_UP),
+    _probed("L4", "Looked-up positions beat none: a smaller error.", "lift3d, no position", LOOKED_UP),
+    _probed("L5", "Six planes beat one: a smaller error.", "lift3d, looked up on one plane", LOOKED_UP),
+    _on_the_table("L6", LIFT3D, "A lifted cloud beats pictures.", _policy(LIFTED), _policy(PICTURES)),
+    *(_on_the_table("L7", LIFT3D, f"{change} a lifted cloud beats pictures.", _policy(LIFTED, regime), _policy(PICTURES, regime))
+      for change, regime in (("Of a new colour", "held-out pair"), ("On another table", "background table"),
+                             ("In other light", "background lighting"), ("With a moved camera", "camera"))),
+    _acting("E2", "REINFORCE after imitation reaches more goals.", "success", REINFORCED, IMITATED),
+    _acting("E2", "REINFORCE after imitation: more of what is tried can be done.", "executability_percent", REINFORCED, IMITATED),
+    _acting("E4", "Better than the majority class: goals.", "success", IMITATED, MAJORITY),
+    _acting("E4", "Better than the majority class: the right object.", "object_percent", IMITATED, MAJORITY),
+    _acting("E6", "What it says does not collapse: more than 2 bits.", "entropy_bits", IMITATED, None, 2.0),
+)
