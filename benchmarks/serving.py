@@ -6,8 +6,9 @@
 
 `serving_wire`: the round trip of two 224 px views without a model, asked by the unmodified openpi-client; ours validates, the peer does
 not. `serving_robots`: eight robots that ask the policy at POLICY again as soon as they are answered; ours batches, the peer computes one
-request after the other. Both sides take turns, block by block, so that a busy machine is busy for both; intervals are over blocks.
-Requests per CPU second (of the server's process) do not depend on what else the machine does.
+request after the other; both with torch's own choice of threads, one for each core. Both sides take turns, block by block, so that a busy machine
+is busy for both; intervals are over blocks, and `times_the_peers` is ours divided by the peer's, block by block. `bare model` is what there is to
+win: the policy alone, without a server, in the same turns, with one observation and with eight at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,16 +63,14 @@ def serve_nothing() -> None:
 
 def serve_policy(folder: str, side: str) -> None:
     """The policy at `folder` behind one of the two servers."""
-    import torch
-
     from robot_io.messages import decode_observation, encode_chunk
     from vla.policy import Policy
     from vla.serve import PolicyServer
+    from vla.serve.quantize import for_serving
 
-    torch.set_num_threads(1)
     policy = Policy.load(folder)
     if side == "ours":
-        server = PolicyServer(policy, port=0)
+        server = PolicyServer(for_serving(policy), port=0)
         server.serve_forever(lambda: print(server.port, flush=True))
     else:
         import openpi_peer
@@ -107,6 +106,7 @@ def ask_stock(ports: list[int], blocks: int, calls: int) -> None:
 def process(*command: str) -> Iterator[tuple[int, int]]:
     """Another process that prints its port: `(port, process id)`."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
+    environment.pop("OMP_NUM_THREADS", None)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
         try:
             yield int(server.stdout.readline()), server.pid
@@ -135,14 +135,20 @@ def robots(policy: str, blocks: int, seconds: float) -> list[dict]:
         observations.append(robot.observe())
     robot.close()
     measured: dict[str, list[tuple[list[float], float]]] = {side: [] for side in SIDES}
+    bare: dict[int, list[float]] = {1: [], ROBOTS: []}
     with (process(sys.executable, __file__, "--serve-policy", policy, SIDES[0]) as peer,
           process(sys.executable, __file__, "--serve-policy", policy, SIDES[1]) as ours):
+        compute = bare_model(policy, observations)
         for block in range(blocks + 1):
             for side, (port, pid) in zip(SIDES, (peer, ours), strict=True):
                 before = cpu_seconds(pid)
                 times = drive(port, spec, observations, seconds if block else 2.0)
                 if block:  # the first warms up
                     measured[side].append((times, cpu_seconds(pid) - before))
+            for size, rates in bare.items():
+                rate = compute(size, seconds / 2)
+                if block:
+                    rates.append(rate)
     rows = []
     for side, of_blocks in measured.items():
         requests, cell = sum(len(times) for times, _ in of_blocks), {"server": side}
@@ -150,7 +156,31 @@ def robots(policy: str, blocks: int, seconds: float) -> list[dict]:
         rows.append(row(cell, "requests_per_cpu_second", [len(times) / cpu for times, cpu in of_blocks], requests))
         for metric, percentile in (("latency_p50_ms", 50), ("latency_p99_ms", 99)):
             rows.append(row(cell, metric, [float(np.percentile(times, percentile)) for times, _ in of_blocks], requests))
-    return rows
+    for size, rates in bare.items():
+        rows.append(row({"server": f"bare model, {size} at once"}, "requests_per_second", rates, round(sum(rates) * seconds / 2)))
+    ratios = {SIDES[1]: [len(mine) / len(theirs) for (theirs, _), (mine, _) in zip(*measured.values(), strict=True)],
+              f"bare model, {ROBOTS} at once": [many / one for one, many in zip(*bare.values(), strict=True)]}
+    return rows + [row({"server": name}, "times_the_peers", each, len(each)) for name, each in ratios.items()]
+
+
+def bare_model(folder: str, observations: list) -> Callable[[int, float], float]:
+    """The policy in this process: `compute(size, seconds)` is how many observations a second it answers, so many at once."""
+    import torch
+
+    from vla.policy import Policy
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    policy = Policy.load(folder)
+    sessions = [policy.session() for _ in observations]
+
+    def compute(size: int, seconds: float) -> float:
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            policy.infer_together(sessions[:size], observations[:size])
+            count += size
+        return count / (time.perf_counter() - began)
+
+    return compute
 
 
 def cpu_seconds(pid: int) -> float:

@@ -11,6 +11,7 @@ In: `readout [B,K,D]`. Out: `[B,n,T,A]`, normalised.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from backbones.context import Context
 from heads.denoisers import DENOISERS, DenoiserConfig, ResidualMLP
 from heads.denoising import SamplerName, Schedule, Spacing, sampler
-from heads.draws import for_every_draw, initial_noise, require_guidable
+from heads.draws import for_every_draw, initial_noise, own_noise, require_guidable
 from heads.head import Guide, Head, Loss, Output, Prefix
 from robot_io.registry import ComponentConfig
 
@@ -108,6 +109,9 @@ class Diffusion(Head):
         counted = valid.repeat_interleave(repeats, 0)
         total = torch.where(counted, error, 0.0).sum() / counted.sum().clamp(min=1)
         return Loss(total, {"mse": total.detach()})
+
+    def draw_noise(self, generators: Sequence[torch.Generator], batch: int, n: int) -> Float[Tensor, "b n t a"] | None:
+        return None if self.config.sampler == "ddpm" else own_noise(generators, batch, n, self.output)
 
     def sample(self, context: Context, *, n: int = 1, noise: Tensor | None = None, guide: Guide | None = None,
                condition: Tensor | None = None, prefix: Prefix | None = None) -> Float[Tensor, "b n t a"]:

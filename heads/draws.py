@@ -5,12 +5,20 @@ Shapes: B samples, n draws of each, T = horizon, A action dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from heads.head import Prefix
+from heads.head import Output, Prefix
 from robot_io import UserError
+
+
+def own_noise(generators: Sequence[torch.Generator], batch: int, n: int, output: Output) -> Float[Tensor, "b n t a"]:
+    """Noise for n draws of each sample: from one generator for all of them, or from one for each."""
+    share = (batch // len(generators), n, output.horizon, output.action_dim)
+    return torch.cat([torch.randn(share, generator=generator, device=generator.device) for generator in generators])
 
 
 def initial_noise(shape: tuple[int, ...], given: Tensor | None, like: Tensor) -> Float[Tensor, "b n t a"]:

@@ -10,6 +10,7 @@ In: what the expert reads, from readouts to the keys and values of every layer. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from backbones.context import Context
 from heads.denoisers import ResidualMLP
 from heads.diffusion import hold_last
-from heads.draws import initial_noise, require_guidable
+from heads.draws import initial_noise, own_noise, require_guidable
 from heads.experts import ExpertConfig, Seen, make_expert
 from heads.flow_matching import (
     SOLVERS,
@@ -96,6 +97,9 @@ class Flow(Head):
         counted = valid.repeat_interleave(repeats, 0)
         total = torch.where(counted, error, 0.0).sum() / counted.sum().clamp(min=1)
         return Loss(total, {"mse": total.detach()})
+
+    def draw_noise(self, generators: Sequence[torch.Generator], batch: int, n: int) -> Float[Tensor, "b n t a"] | None:
+        return own_noise(generators, batch, n, self.output)
 
     def sample(self, context: Context, *, n: int = 1, noise: Tensor | None = None, guide: Guide | None = None,
                condition: Tensor | None = None, prefix: Prefix | None = None) -> Float[Tensor, "b n t a"]:

@@ -7,10 +7,11 @@ Shapes: B samples, n draws per sample, T = horizon steps, A action dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -100,6 +101,11 @@ class Head(nn.Module):
     ) -> Float[Tensor, "b n t a"]:
         """Draw n chunks per sample. Randomness comes from torch's global generator unless `noise` fixes it."""
         raise NotImplementedError
+
+    def draw_noise(self, generators: Sequence[torch.Generator], batch: int, n: int) -> Float[Tensor, "b n t a"] | None:
+        """What `sample` would draw for its `noise`, from one generator for the whole batch or one for each sample; None of a head that
+        draws anything else."""
+        return None
 
     def refuse_unsupported(self, **asked: object) -> None:
         """Raise a `UserError` for an argument that is given but not in `supports`."""

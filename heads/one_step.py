@@ -11,7 +11,7 @@ Shapes: B samples, n draws, R repeats, T = horizon, A action dimensions. In: wha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from backbones.context import Context
 from heads.denoisers import ResidualMLP
 from heads.diffusion import Diffusion
-from heads.draws import initial_noise
+from heads.draws import initial_noise, own_noise
 from heads.experts import ExpertConfig, Seen, make_expert
 from heads.flow import Flow
 from heads.head import Guide, Head, Loss, Output, Prefix
@@ -92,6 +92,9 @@ class OneStep(Head):
         seen = self.expert.condition(context).repeat(self.config.repeats)
         total = (self.chunk(noise.flatten(0, 1), seen) - wanted.flatten(0, 1)).square().mean()
         return Loss(total, {"mse": total.detach()})
+
+    def draw_noise(self, generators: Sequence[torch.Generator], batch: int, n: int) -> Float[Tensor, "b n t a"] | None:
+        return own_noise(generators, batch, n, self.output)
 
     def sample(self, context: Context, *, n: int = 1, noise: Tensor | None = None, guide: Guide | None = None,
                condition: Tensor | None = None, prefix: Prefix | None = None) -> Float[Tensor, "b n t a"]:

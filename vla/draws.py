@@ -20,6 +20,7 @@ DRAWN = {torch.multinomial, Tensor.multinomial, torch.bernoulli, Tensor.bernoull
 ELSEWHERE = {torch.randint, torch.randint_like, torch.randperm, torch.normal, Tensor.normal_, Tensor.uniform_, Tensor.random_,
              Tensor.exponential_, Tensor.bernoulli_}
 """Random functions that no head of ours samples with: refused, rather than silently shared between robots."""
+RANDOM = frozenset(SHAPED | LIKE.keys() | DRAWN | ELSEWHERE)
 
 
 class own_generators(TorchFunctionMode):
@@ -31,7 +32,7 @@ class own_generators(TorchFunctionMode):
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if kwargs.get("generator") is not None or function not in SHAPED | LIKE.keys() | DRAWN | ELSEWHERE:
+        if function not in RANDOM or kwargs.get("generator") is not None:  # nearly always: every operation comes through here
             return function(*args, **kwargs)
         kwargs = {name: value for name, value in kwargs.items() if name != "generator"}
         if function in LIKE:

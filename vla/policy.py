@@ -11,7 +11,7 @@ loads it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -127,12 +127,13 @@ class Policy(nn.Module):
 
     forward = loss  # what distributed wrappers call
 
-    def sample(self, batch: Batch, n: int = 1, prefixes: Sequence[Underway] | None = None) -> Float[Tensor, "b n t a"]:
+    def sample(self, batch: Batch, n: int = 1, prefixes: Sequence[Underway] | None = None,
+               noise: Float[Tensor, "b n t a"] | None = None) -> Float[Tensor, "b n t a"]:
         """n chunks for each observation, in the robot's own units: to hold still where perception says that what was asked for
-        is not there; going on from the `prefixes`, one for each observation. Draws from torch's global generator."""
+        is not there; going on from the `prefixes`, one for each observation. Draws from torch's global generator, unless given the `noise`."""
         decided = None if prefixes is None else self._decided(prefixes, len(batch))
         percept = self.perceive(batch)
-        chunks = self.normalizer.action.restore(self.head.sample(self.context(batch, percept), n=n, prefix=decided))
+        chunks = self.normalizer.action.restore(self.head.sample(self.context(batch, percept), n=n, noise=noise, prefix=decided))
         if percept.abstain is None or not percept.abstain.any():
             return chunks
         hold = torch.stack([torch.from_numpy(self.spec.hold(state.cpu().numpy())) for state in batch.state]).to(chunks)
@@ -154,8 +155,10 @@ class Policy(nn.Module):
         for observation in observations:
             self._check(observation)
         batch = Batch.stack(observations, self.cameras, self.device, memory)
-        with torch.inference_mode(), self._evaluating(), self._seeded(self._own.next_seed() if seed is None else seed):
-            chunks = self.sample(batch, n, prefixes).float().cpu().numpy()
+        seeds = [self._own.next_seed()] if seed is None else [seed] if isinstance(seed, int) else seed
+        noise = self.head.draw_noise([torch.Generator(self.device).manual_seed(each) for each in seeds], len(batch), n)
+        with torch.inference_mode(), self._evaluating(), self._seeded(seeds) if noise is None else nullcontext():
+            chunks = self.sample(batch, n, prefixes, noise).float().cpu().numpy()
         return [ActionChunk(chunk, self.spec.action, observation.time)
                 for observation, drawn in zip(observations, chunks, strict=True) for chunk in drawn]
 
@@ -259,13 +262,14 @@ class Policy(nn.Module):
             self.train(training)
 
     @contextmanager
-    def _seeded(self, seed: int | Sequence[int]) -> Iterator[None]:
-        if not isinstance(seed, int):
-            with own_generators(seed, self.device):
+    def _seeded(self, seeds: Sequence[int]) -> Iterator[None]:
+        """For heads that draw more than noise: torch's global generator, seeded for a while, or one for each sample."""
+        if len(seeds) > 1:
+            with own_generators(seeds, self.device):
                 yield
             return
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed)
+            torch.manual_seed(seeds[0])
             yield
 
 

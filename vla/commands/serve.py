@@ -56,10 +56,11 @@ def serve(
     from vla.serve import Limits, PolicyServer
     from vla.serve.adapters.gr00t import Gr00tZmq
     from vla.serve.adapters.openvla import OpenVLARest
+    from vla.serve.quantize import for_serving
     from vla.serve.reload import reloading
 
     def load(folder: Path) -> Policy:
-        return Policy.load(folder, device)
+        return for_serving(Policy.load(folder, device))
 
     folders = _folders(policies)
     adapters = {"openvla": None if openvla_port is None else OpenVLARest(openvla_port),

@@ -131,13 +131,25 @@ def merge_adapters(policy: Policy) -> None:
     if policy.recipe.tuning.quantize is not None:
         raise UserError("adapters", f"they are on top of weights in {policy.recipe.tuning.quantize}", "weights in full precision",
                         "keep them beside (--keep-lora)")
+    _merge(policy)
+    policy.recipe = frozen(policy.recipe, ("lora",))
+
+
+def for_serving(policy: Policy) -> Policy:
+    """`policy` itself, its adapters in its weights where these are in full precision: fewer products a request. The recipe stays: up to
+    rounding it is the same policy."""
+    if policy.backbone is not policy.plain_backbone and policy.recipe.tuning.quantize is None:
+        _merge(policy)
+    return policy
+
+
+def _merge(policy: Policy) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for module in policy.backbone.modules():  # `merge_and_unload` wants a transformers configuration
         if isinstance(module, BaseTunerLayer):
             module.merge()
     policy.backbone = policy.backbone.unload()
-    policy.recipe = frozen(policy.recipe, ("lora",))
 
 
 def frozen(recipe: Recipe, how: Collection[str]) -> Recipe:

@@ -16,7 +16,17 @@ from toy_robot import ToyRobot
 from robot_io import UserError
 from vla.data import Demonstrations
 from vla.policy import Policy
-from vla.serve.quantize import EMBEDDING, LINEAR, layer_bytes, layers, memory, quantize_policy, replaced, resolve
+from vla.serve.quantize import (
+    EMBEDDING,
+    LINEAR,
+    for_serving,
+    layer_bytes,
+    layers,
+    memory,
+    quantize_policy,
+    replaced,
+    resolve,
+)
 from vla.tuning import restore_quantized
 
 BITS = {"bf16": 16, "int8": 8, "int8_dynamic": 8, "int8_outliers": 8, "int4": 4.5, "nf4": 4.13, "fp4": 4.13}
@@ -100,6 +110,14 @@ def test_lora_is_merged_or_kept_and_means_the_same(toy_recipe: Callable, tmp_pat
     loaded = Policy.load(tmp_path / "policy")
     assert np.array_equal(act(loaded), act(policy)) and (tmp_path / "policy" / "adapter").exists() != merge
     assert policy.recipe.tuning.mode == loaded.recipe.tuning.mode == ("frozen" if merge else "lora")
+
+
+def test_for_serving_adapters_are_merged_and_the_policy_stays_what_it_is_called(toy_recipe: Callable) -> None:
+    policy = build(toy_recipe, *WIDE, "tuning.mode=lora")
+    expected, called = act(policy), policy.recipe.hash
+    served = for_serving(policy)
+    assert served.recipe.hash == called and not any(".lora_" in name for name, _ in served.named_parameters())
+    np.testing.assert_allclose(act(served), expected, atol=1e-5)
 
 
 def test_adapters_on_quantised_weights_stay_beside(toy_recipe: Callable) -> None:
