@@ -6,9 +6,10 @@
 
 `serving_wire`: the round trip of two 224 px views without a model, asked by the unmodified openpi-client; ours validates, the peer does
 not. `serving_robots`: eight robots that ask the policy at POLICY again as soon as they are answered; ours batches, the peer computes one
-request after the other; both with torch's own choice of threads, one for each core. Both sides take turns, block by block, so that a busy machine
-is busy for both; intervals are over blocks, and `times_the_peers` is ours divided by the peer's, block by block. `bare model` is what there is to
-win: the policy alone, without a server, in the same turns, with one observation and with eight at once.
+request after the other; both compute on one thread. All sides take turns, block by block, so that a busy machine is busy for all; intervals are
+over blocks, and `times_the_peers` is ours divided by the peer's, block by block. `bare model` is what there is to win: the policy alone, without
+a server, in the same turns, with one observation and with eight at once. Robots are plain sockets that send a frame prepared ahead, so that
+they cost next to nothing of the two cores that the servers compute on.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +66,14 @@ def serve_nothing() -> None:
 
 def serve_policy(folder: str, side: str) -> None:
     """The policy at `folder` behind one of the two servers."""
+    import torch
+
     from robot_io.messages import decode_observation, encode_chunk
     from vla.policy import Policy
     from vla.serve import PolicyServer
     from vla.serve.quantize import for_serving
 
+    torch.set_num_threads(1)
     policy = Policy.load(folder)
     if side == "ours":
         server = PolicyServer(for_serving(policy), port=0)
@@ -106,7 +112,6 @@ def ask_stock(ports: list[int], blocks: int, calls: int) -> None:
 def process(*command: str) -> Iterator[tuple[int, int]]:
     """Another process that prints its port: `(port, process id)`."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
-    environment.pop("OMP_NUM_THREADS", None)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
         try:
             yield int(server.stdout.readline()), server.pid
@@ -136,11 +141,11 @@ def robots(policy: str, blocks: int, seconds: float) -> list[dict]:
     robot.close()
     measured: dict[str, list[tuple[list[float], float]]] = {side: [] for side in SIDES}
     bare: dict[int, list[float]] = {1: [], ROBOTS: []}
-    with (process(sys.executable, __file__, "--serve-policy", policy, SIDES[0]) as peer,
-          process(sys.executable, __file__, "--serve-policy", policy, SIDES[1]) as ours):
-        compute = bare_model(policy, observations)
+    compute = bare_model(policy, observations)
+    with ExitStack() as stack:
+        servers = [stack.enter_context(process(sys.executable, __file__, "--serve-policy", policy, side)) for side in SIDES]
         for block in range(blocks + 1):
-            for side, (port, pid) in zip(SIDES, (peer, ours), strict=True):
+            for side, (port, pid) in zip(SIDES, servers, strict=True):
                 before = cpu_seconds(pid)
                 times = drive(port, spec, observations, seconds if block else 2.0)
                 if block:  # the first warms up
@@ -149,34 +154,38 @@ def robots(policy: str, blocks: int, seconds: float) -> list[dict]:
                 rate = compute(size, seconds / 2)
                 if block:
                     rates.append(rate)
-    rows = []
+    rows, rates_of = [], {f"bare model, {size} at once": rates for size, rates in bare.items()}
     for side, of_blocks in measured.items():
         requests, cell = sum(len(times) for times, _ in of_blocks), {"server": side}
-        rows.append(row(cell, "requests_per_second", [len(times) / seconds for times, _ in of_blocks], requests))
+        rates_of[side] = [len(times) / seconds for times, _ in of_blocks]
+        rows.append(row(cell, "requests_per_second", rates_of[side], requests))
         rows.append(row(cell, "requests_per_cpu_second", [len(times) / cpu for times, cpu in of_blocks], requests))
         for metric, percentile in (("latency_p50_ms", 50), ("latency_p99_ms", 99)):
             rows.append(row(cell, metric, [float(np.percentile(times, percentile)) for times, _ in of_blocks], requests))
     for size, rates in bare.items():
         rows.append(row({"server": f"bare model, {size} at once"}, "requests_per_second", rates, round(sum(rates) * seconds / 2)))
-    ratios = {SIDES[1]: [len(mine) / len(theirs) for (theirs, _), (mine, _) in zip(*measured.values(), strict=True)],
-              f"bare model, {ROBOTS} at once": [many / one for one, many in zip(*bare.values(), strict=True)]}
-    return rows + [row({"server": name}, "times_the_peers", each, len(each)) for name, each in ratios.items()]
+    for side, base in ((SIDES[1], SIDES[0]), (f"bare model, {ROBOTS} at once", "bare model, 1 at once")):
+        ratios = [mine / theirs for mine, theirs in zip(rates_of[side], rates_of[base], strict=True)]
+        rows.append(row({"server": side}, "times_the_peers", ratios, len(ratios)))
+    return rows
 
 
 def bare_model(folder: str, observations: list) -> Callable[[int, float], float]:
-    """The policy in this process: `compute(size, seconds)` is how many observations a second it answers, so many at once."""
+    """The policy in this process: `compute(size, seconds)` is how many observations a second it answers, so many at once. Alone as the
+    peer has it, together as our server has it."""
     import torch
 
     from vla.policy import Policy
+    from vla.serve.quantize import for_serving
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    policy = Policy.load(folder)
-    sessions = [policy.session() for _ in observations]
+    torch.set_num_threads(1)
+    policies = {1: Policy.load(folder), len(observations): for_serving(Policy.load(folder))}
+    sessions = {size: [policy.session() for _ in range(size)] for size, policy in policies.items()}
 
     def compute(size: int, seconds: float) -> float:
         began, count = time.perf_counter(), 0
         while time.perf_counter() - began < seconds:
-            policy.infer_together(sessions[:size], observations[:size])
+            policies[size].infer_together(sessions[size], observations[:size])
             count += size
         return count / (time.perf_counter() - began)
 
@@ -191,8 +200,6 @@ def cpu_seconds(pid: int) -> float:
 
 def drive(port: int, spec, observations: list, seconds: float) -> list[float]:
     """Robots in step with nothing but their own answers; milliseconds of every answer."""
-    from websockets.sync.client import connect
-
     from robot_io.messages import encode_observation
     from robot_io.wire import packb
 
@@ -200,12 +207,11 @@ def drive(port: int, spec, observations: list, seconds: float) -> list[float]:
     until = time.perf_counter() + seconds
 
     def run(mine: list[float], observation) -> None:
-        frame = packb(encode_observation(observation, spec.observation))
-        with connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None, max_size=None) as connection:
-            connection.recv()
+        frame = masked(packb(encode_observation(observation, spec.observation)))
+        with connected(port) as connection:
             while (started := time.perf_counter()) < until:
-                connection.send(frame)
-                assert isinstance(connection.recv(), bytes)
+                connection.sendall(frame)
+                read_frame(connection)
                 mine.append(1e3 * (time.perf_counter() - started))
 
     threads = [threading.Thread(target=run, args=pair) for pair in zip(times, observations, strict=True)]
@@ -214,6 +220,42 @@ def drive(port: int, spec, observations: list, seconds: float) -> list[float]:
     for thread in threads:
         thread.join()
     return [each for mine in times for each in mine]
+
+
+@contextmanager
+def connected(port: int) -> Iterator[socket.socket]:
+    """A websocket without a library (RFC 6455), after its handshake and the server's first message."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += exactly(connection, 1)
+        assert head.startswith(b"HTTP/1.1 101"), head
+        read_frame(connection)
+        yield connection
+
+
+def masked(payload: bytes) -> bytes:
+    """A binary frame from a client, under the mask that changes nothing."""
+    return struct.pack("!BBQ4x", 0x82, 0x80 | 127, len(payload)) + payload
+
+
+def read_frame(connection: socket.socket) -> None:
+    """One binary frame; pings, which come every 20 s, are passed over."""
+    while True:
+        kind, short = exactly(connection, 2)
+        size = {126: "!H", 127: "!Q"}.get(short)
+        exactly(connection, short if size is None else struct.unpack(size, exactly(connection, struct.calcsize(size)))[0])
+        if kind == 0x82:
+            return
+        assert kind == 0x89, f"frame of kind {kind:#x}: text is an error"
+
+
+def exactly(connection: socket.socket, size: int) -> bytes:
+    found = connection.recv(size, socket.MSG_WAITALL)
+    assert len(found) == size, "the server hung up"
+    return found
 
 
 def row(cell: dict[str, str], metric: str, blocks: list[float], n: int) -> dict:

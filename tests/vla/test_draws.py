@@ -46,8 +46,7 @@ def test_what_cannot_be_shared_out_is_refused_and_own_generators_are_left_alone(
         assert torch.randn(4, generator=torch.Generator().manual_seed(1)).shape == (4,)
 
 
-@pytest.mark.parametrize("head", ["head.kind=diffusion", "head.kind=diffusion head.sampler=ddpm", "head.kind=tokens head.temperature=1",
-                                  "head.kind=flow"])
+@pytest.mark.parametrize("head", ["head.kind=diffusion", "head.kind=diffusion head.sampler=ddpm", "head.kind=tokens head.temperature=1"])
 def test_robots_inferred_together_act_as_each_alone(toy_recipe: Callable, head: str) -> None:
     recipe = toy_recipe(*head.split())
     data, robot = Demonstrations(recipe), ToyRobot()

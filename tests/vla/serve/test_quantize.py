@@ -113,7 +113,7 @@ def test_lora_is_merged_or_kept_and_means_the_same(toy_recipe: Callable, tmp_pat
 
 
 def test_for_serving_adapters_are_merged_and_the_policy_stays_what_it_is_called(toy_recipe: Callable) -> None:
-    policy = build(toy_recipe, *WIDE, "tuning.mode=lora")
+    policy = build(toy_recipe, "head.kind=diffusion", *WIDE, "tuning.mode=lora", "tuning.vision=frozen")
     expected, called = act(policy), policy.recipe.hash
     served = for_serving(policy)
     assert served.recipe.hash == called and not any(".lora_" in name for name, _ in served.named_parameters())
