@@ -1,27 +1,25 @@
-"""Chunked offline RL against imitation on the tabletop, from demonstrations of uneven quality.
+"""Chunked offline RL against imitation on the tabletop, from thirty demonstrations of uneven quality (`benchmarks.uneven`).
 
-    python benchmarks/chunked_rl.py --run runs/chunked_rl            # everything; goes on where it stopped
-    python benchmarks/chunked_rl.py --only CO-RFT --seeds 1 --trials 30 --split validation --out /tmp/trying.json
+    python benchmarks/chunked_rl.py --run runs/chunked_rl                                  # everything; goes on where it stopped
+    python benchmarks/chunked_rl.py --only CO-RFT --seeds 0 --data "fixed starts"          # a part of it
+    python benchmarks/chunked_rl.py --only CO-RFT --seeds 0 --split validation --trials 40 --set optim.steps=500 --tag short
+    python benchmarks/chunked_rl.py --tables                                               # rows of all that was evaluated
 
-The demonstrator (`Uneven`) is good or bad by the episode: at full or half speed, with a steady or an unsteady hand, and what is recorded
-is what was done. Some of its episodes fail. Imitation learns from those that succeed, reinforcement learning from all of them.
+Imitation learns from the episodes that succeed, reinforcement learning from all of them. Each training seed trains everything anew, imitation
+included. The regression head is imitated on the backbone that imitation with the diffusion head has tuned: both see the same.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from heads import HEADS
-from robot_io import ActionChunk, Observation
-from robot_io.tabletop.expert import SPEED, Expert
-from robot_io.tabletop.robot import TabletopRobot
 from vla.collect import collect
 from vla.evaluate.evaluate import EvaluationResult, evaluate, pool
 from vla.evaluate.seeds import seeds as scenes_of
@@ -33,101 +31,178 @@ from vla.rl.loop import learn, output_of
 from vla.rl.recipe import load_rl_recipe
 from vla.train import train
 
-ROBOT = {"kind": "tabletop", "task": {"distractors": 0, "pairs": "seen"}}
-EPISODES = 60
 OUT = Path("docs/results/chunked_rl.json")
 
 
-class Uneven(Expert):
-    """The scripted expert on a good or a bad day, decided by the episode's seed. It records what it does, not what is right."""
+@dataclass(frozen=True)
+class Recorded:
+    """A data set: who demonstrates how often, and where the objects stand."""
 
-    def __init__(self, robot: TabletopRobot) -> None:
-        super().__init__(robot)
+    demonstrator: str
+    episodes: int
+    area: str
+    seed0: int = 0
 
-    def reset(self, seed: int = 0) -> None:
-        super().reset(seed)
-        day = np.random.default_rng([seed, 7])
-        self.speed = SPEED * day.choice([0.5, 1.0])
-        self.noise = float(day.choice([0.0, 0.15]))
 
-    def infer(self, observation: Observation | None = None) -> ActionChunk:
-        _, done = self.decide()
-        return ActionChunk(done[None], self.robot.spec.action, float(self.robot.data.time))
+SETS = {
+    "random": Recorded("Uneven", 34, "inner"),
+    "fixed": Recorded("Uneven", 34, "middle"),
+    "failed": Recorded("Clumsy", 15, "inner", 5000),
+}
+"""34 episodes, of which about 30 succeed."""
+DATA = {"random starts": ("random",), "random starts and failures": ("random", "failed"), "fixed starts": ("fixed",)}
+"""What is learnt from; imitation takes the first of them."""
+SCENES = ("as demonstrated", "unseen positions")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table: a preset, and the row that it begins with, with a new `head` if one is given.
-
-    Imitation begins with none. Rows without reinforcement learning are trained once, the others once per seed.
-    """
+    """A policy of the table: a preset, and the policy that it begins with, with a new `head` if one is given. Imitation begins with none."""
 
     name: str
     preset: str
     overrides: tuple[str, ...] = ()
     init: str | None = None
     head: dict[str, Any] | None = None
-    once: bool = False
+
+    @property
+    def critic(self) -> bool:
+        """Whether it is reinforcement learning. If not, failures are no data for it."""
+        return self.init is not None and self.preset != "imitate"
 
 
-IMITATION = ("train.batch_size=32", "train.save_every=200")
+IMITATION = ("train.batch_size=32", "train.steps=400", "train.save_every=200")
 REGRESSION = {"kind": "regression", "trunk": {"kind": "fc", "width": 256}}
-SHORT = ("optim.steps=1000", "optim.batch_size=64", "optim.refresh=25", "optim.val_every=200", "optim.save_every=200", "critic.width=48",
-         "optim.critic_learning_rate=1e-3")
-"""What two busy cores can do: fixed beforehand, tuned for no row."""
+SHORT = ("optim.steps=1000", "optim.batch_size=64", "optim.refresh=25", "optim.tau=0.05", "optim.val_every=200", "optim.save_every=500",
+         "optim.critic_learning_rate=1e-3", "optim.actor_learning_rate=3e-4", "critic.width=48", "critic.layers=1", "data.rewards.gamma=0.97")
+"""Small and short. With bootstrap values made anew every 25 steps, targets may follow fast: at the default τ of 0.005, a thousand steps are
+five backups."""
 DRAWING = "algorithm.bootstrap_draws=4"
-
+DIFFUSION, REGRESSED = "imitation, diffusion", "imitation, regression"
 CELLS = (
-    Cell("imitation, diffusion", "raw", (*IMITATION, "train.steps=600"), once=True),
-    Cell("imitation, regression", "imitate", ("optim.actor_learning_rate=1e-3", "optim.steps=800"), "imitation, diffusion", REGRESSION, once=True),
-    Cell("diffusion + Q-chunking, best of 32", "q_chunking", (DRAWING,), "imitation, diffusion"),
-    Cell("regression + CO-RFT", "co_rft", ("algorithm.actor_after=200",), "imitation, regression"),
-    Cell("diffusion + 1-step TD, best of 32", "one_step_td", (DRAWING,), "imitation, diffusion"),
-    Cell("diffusion + n-step TD, best of 32", "n_step", (DRAWING,), "imitation, diffusion"),
-    Cell("diffusion + as much imitation", "imitate", (), "imitation, diffusion"),
-    Cell("regression + as much imitation", "imitate", (), "imitation, regression"),
-    Cell("diffusion + IQL, weighted regression", "iql", ("algorithm.actor_after=200",), "imitation, diffusion"),
+    Cell(DIFFUSION, "raw", IMITATION),
+    Cell(REGRESSED, "imitate", ("optim.actor_learning_rate=1e-3", "optim.steps=800"), DIFFUSION, REGRESSION),
+    Cell("regression + as much imitation", "imitate", (), REGRESSED),
+    Cell("regression + CO-RFT", "co_rft", ("algorithm.actor_after=300", "algorithm.bc_weight=0.3"), REGRESSED),
+    Cell("diffusion + as much imitation", "imitate", (), DIFFUSION),
+    Cell("diffusion + Q-chunking, best of 32", "q_chunking", (DRAWING,), DIFFUSION),
+    Cell("diffusion + n-step TD, best of 32", "n_step", (DRAWING,), DIFFUSION),
+    Cell("diffusion + 1-step TD, best of 32", "one_step_td", (DRAWING,), DIFFUSION),
+    Cell("regression + IQL, weighted regression", "iql", ("algorithm.actor_after=300", "algorithm.beta=30"), REGRESSED),
+    Cell("diffusion + edits, best of 16", "edits", ("algorithm.actor_after=300", DRAWING), DIFFUSION),
 )
-"""The regression head is imitated on the backbone that imitation with the diffusion head has tuned: both see the same."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where runs are, and what differs from the table: further overrides where a critic is learnt and the tag of such runs, further
+    overrides of imitation, fewer episodes."""
+
+    root: Path
+    overrides: tuple[str, ...] = ()
+    tag: str = ""
+    imitation: tuple[str, ...] = ()
+    episodes: int | None = None
+
+    def folder(self, cell: Cell, data: str, seed: int) -> Path:
+        tag = f"-{self.tag}" if self.tag and cell.critic else ""
+        return self.root / _slug(data if cell.critic else _first(data)) / f"{_slug(cell.name)}{tag}-{seed}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/chunked_rl"))
-    parser.add_argument("--only", nargs="*", help="rows by a part of their name")
-    parser.add_argument("--seeds", type=int, default=3, help="training seeds of the reinforcement-learning rows")
+    parser.add_argument("--only", nargs="*", help="policies by a part of their name")
+    parser.add_argument("--data", nargs="*", default=list(DATA), choices=list(DATA))
+    parser.add_argument("--scenes", nargs="*", default=list(SCENES), choices=SCENES)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2], help="training seeds")
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--split", default="test")
+    parser.add_argument("--set", nargs="*", default=[], help="further overrides where a critic is learnt, to choose by validation scenes")
+    parser.add_argument("--tag", default="", help="name of the runs with them")
+    parser.add_argument("--tables", action="store_true", help="evaluate nothing; write the rows of what was")
     parser.add_argument("--out", type=Path, default=OUT, help="where the rows go")
     options = parser.parse_args()
-    data = options.run / "data"
-    collect(ROBOT, data, episodes=EPISODES, policy="benchmarks.chunked_rl:Uneven", workers=1)
-    results: dict[str, list[EvaluationResult]] = {}
-    for seed in range(options.seeds):
-        for cell in CELLS:
-            if (options.only and not any(part in cell.name for part in options.only)) or (cell.once and seed > 0):
-                continue
-            folder = trained(cell, seed, options.run, data)
-            found = evaluate(folder / "policy", ROBOT, scenes_of(options.split, options.trials), out=folder / f"{options.split}.jsonl")
-            results.setdefault(cell.name, []).append(found)
-            print(f"{cell.name}, seed {seed}: {percent(found.success)}, cycle {found.cycle_seconds.mean:.2f} s", flush=True)
-            save_rows(options.out, [row for name, done in results.items() for row in rows_of(name, done)])
+    asked = Asked(options.run, tuple(options.set), options.tag)
+    if options.tables:
+        save_rows(options.out, [row for part in finished(asked, options.trials) for row in part])
+        return
+    for seed in options.seeds:
+        for data in options.data:
+            for cell in CELLS:
+                if not options.only or any(part in cell.name for part in options.only):
+                    folder = trained(cell, data, seed, asked)
+                    for scenes in options.scenes:
+                        found = tried(folder, data, scenes, options.split, options.trials)
+                        print(f"{cell.name}, {data}, {scenes}, seed {seed} {options.tag}: {percent(found.success)}, "
+                              f"cycle {found.cycle_seconds.mean:.2f} s", flush=True)
 
 
-def trained(cell: Cell, seed: int, root: Path, data: Path, *, imitation: Sequence[str] = (), rl: Sequence[str] = ()) -> Path:
-    """The run of one row and training seed, made if it is not there; `imitation` and `rl` are further overrides of such recipes."""
-    folder = root / f"{''.join(letter if letter.isalnum() else '-' for letter in cell.name).strip('-')}-{seed}"
-    if cell.init is None:
-        train(load_recipe(cell.preset, [*cell.overrides, f"data.root={data}", f"train.seed={seed}", *imitation]), folder, progress=False)
-    else:
-        first = next(other for other in CELLS if other.name == cell.init)
-        init = trained(first, 0, root, data, imitation=imitation, rl=rl)
-        if cell.head is not None:
-            before, init = init, folder / "start"
-            if not init.exists():
-                beheaded(before / "policy", cell.head, seed).save(init)
-        learn(load_rl_recipe(cell.preset, [*SHORT, *cell.overrides, f"optim.seed={seed}", *rl], data=[data], init=init), folder, progress=False)
+def robot(area: str) -> dict[str, Any]:
+    return {"kind": "tabletop", "task": {"distractors": 0, "pairs": "seen", "area": area}}
+
+
+def recorded(name: str, asked: Asked) -> Path:
+    """The folder of a data set, recorded if it is not there."""
+    folder, plan = asked.root / "data" / name, SETS[name]
+    collect(robot(plan.area), folder, episodes=asked.episodes or plan.episodes, seed0=plan.seed0,
+            policy=f"benchmarks.uneven:{plan.demonstrator}", progress=False)
     return folder
+
+
+def trained(cell: Cell, data: str, seed: int, asked: Asked) -> Path:
+    """The run of a policy and training seed, made if it is not there."""
+    folder = asked.folder(cell, data, seed)
+    roots = [recorded(name, asked) for name in DATA[data if cell.critic else _first(data)]]
+    if cell.init is None:
+        area = SETS[DATA[data][0]].area
+        recipe = load_recipe(cell.preset, [*cell.overrides, f"data.root={roots[0]}", f"robot={robot(area)}", f"train.seed={seed}",
+                                           *asked.imitation])
+        train(recipe, folder, progress=False)
+        return folder
+    init = trained(next(other for other in CELLS if other.name == cell.init), data, seed, asked)
+    if cell.head is not None:
+        before, init = init, folder / "start"
+        if not init.exists():
+            beheaded(before / "policy", cell.head, seed).save(init)
+    overrides = [*SHORT, *cell.overrides, f"optim.seed={seed}", *(asked.overrides if cell.critic else ())]
+    learn(load_rl_recipe(cell.preset, overrides, data=roots, init=init), folder, progress=False)
+    return folder
+
+
+def tried(folder: Path, data: str, scenes: str, split: str, trials: int) -> EvaluationResult:
+    area = SETS[DATA[data][0]].area if scenes == SCENES[0] else "outer"
+    return evaluate(folder / "policy", robot(area), scenes_of(split, trials), out=_trials_of(folder, scenes, split), progress=False)
+
+
+def finished(asked: Asked, trials: int) -> Iterator[list[Row]]:
+    """Rows of every policy, data set and scenes, of all training seeds with so many test trials."""
+    for data in DATA:
+        for scenes in SCENES:
+            for cell in CELLS:
+                if data != _first(data) and not cell.critic:
+                    continue
+                folders = [asked.folder(cell, data, seed) for seed in range(10)]
+                files = {folder: _trials_of(folder, scenes, "test") for folder in folders}
+                counts = {folder: len(file.read_text().splitlines()) for folder, file in files.items() if file.exists()}
+                if done := [tried(folder, data, scenes, "test", min(trials, count)) for folder, count in counts.items()]:
+                    found = pool(done)
+                    metrics = {"success": found.success, "cycle_seconds": found.cycle_seconds}
+                    named = {"policy": cell.name, "data": data, "scenes": scenes, "training seeds": str(len(done))}
+                    yield found.rows_of(metrics, named, "python benchmarks/chunked_rl.py")
+
+
+def _trials_of(folder: Path, scenes: str, split: str) -> Path:
+    return folder / f"{split}-{_slug(scenes)}.jsonl"
+
+
+def _first(data: str) -> str:
+    """The data that imitation learns from, for policies that other data make no difference to."""
+    return next(name for name, sets in DATA.items() if sets == DATA[data][:1])
+
+
+def _slug(name: str) -> str:
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in name).split())
 
 
 def beheaded(folder: Path, head: dict[str, Any], seed: int) -> Policy:
@@ -137,12 +212,6 @@ def beheaded(folder: Path, head: dict[str, Any], seed: int) -> Policy:
     torch.manual_seed(seed)
     policy.head = HEADS.load(head["kind"])(policy.recipe.head, output_of(policy))
     return policy
-
-
-def rows_of(name: str, results: list[EvaluationResult]) -> list[Row]:
-    pooled = pool(results)
-    metrics = {"success": pooled.success, "cycle_seconds": pooled.cycle_seconds}
-    return pooled.rows_of(metrics, {"policy": name, "training seeds": str(len(results))}, "python benchmarks/chunked_rl.py")
 
 
 if __name__ == "__main__":

@@ -84,4 +84,12 @@ HEADS.add(
     needs=("readout",),
     provides=("chunk",),
 )
+HEADS.add(
+    "edited",
+    "heads.edited:Edited",
+    "the best of N chunks that another head draws and of small edits of them, by a critic; what `vla rl edits` makes",
+    paper="EXPO (arXiv 2507.07986)",
+    needs=("readout",),
+    provides=("chunk",),
+)
 __all__ = ["HEADS"]

@@ -47,14 +47,18 @@ class Chooser(Head):
         """n chunks, each the best of `draws`."""
         self.refuse_unsupported(noise=noise, guide=guide, condition=condition, prefix=prefix)
         given: dict[str, Any] = {"guide": guide, "condition": condition, "prefix": prefix}
-        drawn = self.head.sample(context, n=n * self.draws, **{name: value for name, value in given.items() if value is not None})
+        groups = self.propose(context, n, {name: value for name, value in given.items() if value is not None})
+        drawn = groups.flatten(1, 2)
         scores = self.scorer(context, drawn)
         if scores.shape != drawn.shape[:2]:
             raise UserError("scorer", f"it gave scores of shape {tuple(scores.shape)}", f"{tuple(drawn.shape[:2])}: one for each draw",
                             "return [B, n] for actions [B, n, T, A]")
-        best = scores.unflatten(1, (n, self.draws)).argmax(-1)
-        groups = drawn.unflatten(1, (n, self.draws))
+        best = scores.unflatten(1, groups.shape[1:3]).argmax(-1)
         return groups.gather(2, best[:, :, None, None, None].expand(-1, -1, 1, *drawn.shape[2:])).squeeze(2)
+
+    def propose(self, context: Context, n: int, given: dict[str, Any]) -> Float[Tensor, "b n m t a"]:
+        """What each of n chunks is chosen from."""
+        return self.head.sample(context, n=n * self.draws, **given).unflatten(1, (n, self.draws))
 
 
 def agreement(context: Context, actions: Float[Tensor, "b n t a"]) -> Float[Tensor, "b n"]:

@@ -1,8 +1,9 @@
-"""Contexts and a two-mode data set for the tests of the heads."""
+"""Contexts, a two-mode data set, and a critic with a simple taste, for the tests of the heads."""
 
 import torch
 
 from backbones.context import Context
+from heads.critic import ChunkCritic
 from heads.head import Head, Output
 
 OUTPUT = Output(horizon=4, action_dim=3, context_dim=16, queries=2)
@@ -66,3 +67,17 @@ def assert_invalid_steps_do_not_count(head: Head) -> None:
     loss_other, found = gradients(head, other, valid)
     assert loss == loss_other
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+INNER = {"kind": "diffusion", "steps": 5, "denoiser": {"kind": "mlp", "width": 16, "depth": 1, "condition": 8, "dropout": 0.0}}
+
+
+class Loves(ChunkCritic):
+    """A critic whose value of a prefix is the sum of its first numbers."""
+
+    def forward(self, context: Context, actions: torch.Tensor) -> torch.Tensor:
+        return actions[..., 0].cumsum(-1).expand(2, *actions.shape[:3])
+
+
+def loves() -> Loves:
+    return Loves(ChunkCritic.Config(width=8, heads=2), OUTPUT)

@@ -16,6 +16,9 @@ from robot_io.tabletop.scene import BOWL_COLORS, BOWL_RADIUS
 from robot_io.tabletop.tasks import PICK, PLACE, Task
 
 AREA_LOW, AREA_HIGH = np.array([0.36, -0.17]), np.array([0.58, 0.17])
+CENTRE, HALF_AREA = (AREA_LOW + AREA_HIGH) / 2, (AREA_HIGH - AREA_LOW) / 2
+INNER, MIDDLE = 0.58 * HALF_AREA, np.array([0.025, 0.025])
+"""Half the sizes of the task's `inner` and `middle` areas."""
 HALF_WIDTHS = (0.0175, 0.0235)
 SPACING = 0.105  # between centres: an open finger fits beside its object
 BOWL_SPACING = SPACING / 2 + BOWL_RADIUS + 0.03
@@ -74,7 +77,7 @@ def draw_layout(task: Task, rng: np.random.Generator, n_objects: int | None = No
     if task.relation:
         return _draw_relational(task, rng, count)
     kinds, named = _draw_kinds(task, rng, count)
-    items, bowls = _place(task, rng, kinds, _draw_spots(rng, count, task.n_bowls))
+    items, bowls = _place(task, rng, kinds, _draw_spots(rng, count, task))
     target = int(rng.integers(count))
     if named is None:
         named = kinds[target]
@@ -114,7 +117,7 @@ def _draw_relational(task: Task, rng: np.random.Generator, count: int) -> Layout
     kinds.sort(key=lambda kind: kind[1] != shape)
     phrase = str(rng.choice(list(RELATIONS)))
     for _ in range(500):
-        spots = _draw_spots(rng, count, task.n_bowls)
+        spots = _draw_spots(rng, count, task)
         scores = [RELATIONS[phrase](*spot) for spot in spots[task.n_bowls:][:group]]
         if np.diff(np.sort(scores)[-2:])[0] >= MARGIN:
             break
@@ -153,14 +156,15 @@ def _finish(task: Task, rng: np.random.Generator, items: list[Item], bowls: tupl
     return Layout(tuple(items), bowls, target, bowl, template.format(object=name, bowl=bowl_name))
 
 
-def _draw_spots(rng: np.random.Generator, count: int, n_bowls: int) -> list[tuple[float, float]]:
-    """Positions for bowls, then for objects, each at its distance from all others."""
+def _draw_spots(rng: np.random.Generator, count: int, task: Task) -> list[tuple[float, float]]:
+    """Positions for bowls, then for objects in the task's area, each at its distance from all others."""
+    n_bowls = task.n_bowls
     radii = np.array([BOWL_SPACING - SPACING / 2] * n_bowls + [SPACING / 2] * count)
     insets = np.array([BOWL_INSET] * n_bowls + [0.0] * count)
     for gap in np.repeat(GAPS, 100):
         spots = np.empty((0, 2))
-        for radius, inset in zip(radii, insets, strict=True):
-            candidates = rng.uniform(AREA_LOW + inset, AREA_HIGH - inset, (60, 2))
+        for number, (radius, inset) in enumerate(zip(radii, insets, strict=True)):
+            candidates = _candidates(rng, "all" if number < n_bowls else task.area, inset)
             distances = np.linalg.norm(candidates[:, None] - spots, axis=2)
             free = (distances >= gap * (radius + radii[:len(spots)])).all(1)
             if not free.any():
@@ -170,6 +174,15 @@ def _draw_spots(rng: np.random.Generator, count: int, n_bowls: int) -> list[tupl
             return [(float(x), float(y)) for x, y in spots]
     raise UserError("tabletop layout", f"{count} objects and {n_bowls} bowls do not fit on the table",
                     f"{GAPS[-1] * SPACING:.2f} m between objects", "ask for fewer distractors or bowls")
+
+
+def _candidates(rng: np.random.Generator, area: str, inset: float) -> np.ndarray:
+    """`[60, 2]` places in an area; fewer, or none, in the outer one."""
+    half = {"middle": MIDDLE, "inner": INNER}.get(area)
+    if half is not None:
+        return rng.uniform(CENTRE - half, CENTRE + half, (60, 2))
+    anywhere = rng.uniform(AREA_LOW + inset, AREA_HIGH - inset, (60, 2))
+    return anywhere[(np.abs(anywhere - CENTRE) > INNER).any(1)] if area == "outer" else anywhere
 
 
 def _vary(rgb: tuple[float, float, float], rng: np.random.Generator) -> tuple[float, float, float]:

@@ -36,6 +36,7 @@ class Task(BaseModel):
             training scene shows).
         absent: what is asked for is not there. Success is to lift nothing until time is up; the table holds as many objects.
         relation: the object is named by shape and place ("the cube on the left"); two or three share its shape.
+        area: where objects may stand: `middle` is a square of 5 cm, `inner` the inner third of the table's area, `outer` the rest of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +51,7 @@ class Task(BaseModel):
     clutter: Literal["named", "unseen"] = "named"
     absent: bool = False
     relation: bool = False
+    area: Literal["all", "middle", "inner", "outer"] = "all"
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:

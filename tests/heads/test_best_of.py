@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import torch
-from toy_context import OUTPUT, all_valid, chunk, context
+from toy_context import INNER, OUTPUT, all_valid, chunk, context, loves
 
-from backbones.context import Context
 from heads.best_of import BestOf, by_critic
 from heads.critic import ChunkCritic
 from robot_io.registry import ComponentConfig
-
-INNER = {"kind": "diffusion", "steps": 5, "denoiser": {"kind": "mlp", "width": 16, "depth": 1, "condition": 8, "dropout": 0.0}}
-
-
-class Loves(ChunkCritic):
-    """A critic whose value of a prefix is the sum of its first numbers."""
-
-    def forward(self, context: Context, actions: torch.Tensor) -> torch.Tensor:
-        return actions[..., 0].cumsum(-1).expand(2, *actions.shape[:3])
-
-
-def loves() -> Loves:
-    return Loves(ChunkCritic.Config(width=8, heads=2), OUTPUT)
 
 
 def test_a_prefix_may_decide_and_the_most_sceptical_member_does():

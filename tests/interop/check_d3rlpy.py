@@ -38,6 +38,7 @@ from vla.rl.returns import monte_carlo, prefix_returns
 
 LIMIT, GAMMA, FEATURES = 40, 0.97, 32
 GOAL, PUSH, DRAG = 0.15, 0.06, 0.8
+POINTS = 8  # of a curve
 Act = Callable[[np.ndarray], np.ndarray]
 PROJECTION = np.random.default_rng(0).normal(size=(4, FEATURES)) * [[1.5], [1.5], [5], [5]]
 OFFSET = np.random.default_rng(1).uniform(-1, 1, FEATURES)
@@ -100,7 +101,7 @@ def ours(algorithm: str, episodes: list, seed: int, steps: int, every: int) -> l
     data, contexts = tensors(episodes)
     rate_of_actor = {"iql": 1e-3, "cal_ql": 3e-4}[algorithm]
     trainer = Trainer(kind(config, head, critic, 1, output), contexts, data, Optim(
-        steps=steps, batch_size=64, critic_learning_rate=1e-3, actor_learning_rate=rate_of_actor, refresh=10, seed=seed))
+        steps=steps, batch_size=64, critic_learning_rate=1e-3, actor_learning_rate=rate_of_actor, refresh=10, tau=0.005, seed=seed))
     curve = []
 
     @torch.no_grad()
@@ -165,14 +166,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithms", nargs="*", default=["iql", "cal_ql"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--episodes", type=int, default=150)
     parser.add_argument("--keep", type=Path, default=Path("runs/d3rlpy"), help="folder of finished curves; goes on from there")
     parser.add_argument("--curves", type=int, default=10**6, help="stop after so many new ones")
     parser.add_argument("--out", type=Path, default=Path("docs/results/rl_anchor.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/images/rl_anchor.png"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    episodes, every, left, rows = recorded(options.episodes), options.steps // 4, options.curves, []
+    episodes, every, left, rows, drawn = recorded(options.episodes), options.steps // POINTS, options.curves, [], {}
     options.keep.mkdir(parents=True, exist_ok=True)
     share = np.mean([won for *_, won in episodes])
     print(f"{len(episodes)} episodes, {sum(len(a) for _, a, _ in episodes)} transitions, {100 * share:.0f} % of the episodes succeed")
@@ -188,8 +190,29 @@ def main() -> None:
                     left -= 1
                 curves.append(json.loads(file.read_text()))
                 print(f"{algorithm}, {name}, seed {seed}: {curves[-1]}", flush=True)
-            rows += [row(algorithm, name, (i + 1) * every, np.array(curves)[:, i]) for i in range(4)]
+            drawn[algorithm, name] = np.array(curves)
+            rows += [row(algorithm, name, (i + 1) * every, np.array(curves)[:, i]) for i in range(POINTS)]
     save_rows(options.out, rows)
+    draw(drawn, every, options.figure)
+
+
+def draw(curves: dict[tuple[str, str], np.ndarray], every: int, path: Path) -> None:
+    """Success by step: the mean of the seeds, and the span of them."""
+    from matplotlib.figure import Figure
+
+    names, colours = {"iql": "IQL", "cal_ql": "Cal-QL"}, {"ours": "#1f6feb", "d3rlpy": "#d29922"}
+    algorithms = list(dict.fromkeys(algorithm for algorithm, _ in curves))
+    figure = Figure(figsize=(4.2 * len(algorithms), 3.2), layout="constrained")
+    for axes, algorithm in zip(figure.subplots(1, len(algorithms), squeeze=False)[0], algorithms, strict=True):
+        for by, colour in colours.items():
+            of_seeds = 100 * curves[algorithm, by]
+            steps = every * np.arange(1, of_seeds.shape[1] + 1)
+            axes.plot(steps, of_seeds.mean(0), "o-", color=colour, markersize=3, label=by)
+            axes.fill_between(steps, of_seeds.min(0), of_seeds.max(0), color=colour, alpha=0.2, linewidth=0)
+        axes.set(title=f"{names[algorithm]}, chunks of one action", xlabel="step", ylabel="success, %", ylim=(0, 100))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 def row(algorithm: str, name: str, step: int, by_seed: np.ndarray) -> Row:

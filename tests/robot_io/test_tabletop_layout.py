@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_io.tabletop.layout import BOWL_SPACING, MARGIN, RELATIONS, SPACING, draw_layout
+from robot_io.tabletop.layout import BOWL_SPACING, CENTRE, HALF_AREA, INNER, MARGIN, RELATIONS, SPACING, draw_layout
 from robot_io.tabletop.objects import COLORS, HELD_OUT, NAMED, UNSEEN
 from robot_io.tabletop.tasks import Task
 
@@ -31,6 +31,15 @@ def test_layouts_are_unambiguous_and_uncrowded(seed, distractors, kind, paraphra
     assert apart.min() >= SPACING
     for bowl in layout.bowls:
         assert np.linalg.norm(spots - bowl.position, axis=-1).min() >= BOWL_SPACING
+
+
+def test_objects_stay_in_their_area_and_inner_and_outer_share_no_place():
+    spots = {area: np.array([draw(Task(distractors=0, area=area), seed).items[0].position for seed in range(60)])
+             for area in ("all", "middle", "inner", "outer")}
+    reach = {area: np.abs(found - CENTRE) for area, found in spots.items()}
+    assert (reach["middle"] <= 0.025).all() and (reach["inner"] <= INNER).all() and np.ptp(spots["inner"], 0).min() > 0.1
+    assert ((reach["outer"] > INNER).any(1) & (reach["outer"] <= HALF_AREA).all(1)).all()
+    assert 0.2 < (reach["all"] <= INNER).all(1).mean() < 0.5
 
 
 def test_a_seed_is_a_layout():

@@ -2,7 +2,7 @@
 
     data ──▶ transitions ──▶ algorithm (critic, actor) ──▶ policy folder, critic, diagnostics
 
-One algorithm per file (`co_rft`, `q_chunking`, `iql`, `cal_ql`); they share transitions (`data`, `returns`), the critic
+One algorithm per file (`co_rft`, `q_chunking`, `edits`, `iql`, `cal_ql`); they share transitions (`data`, `returns`), the critic
 (`heads.critic`), the loop and the diagnostics, and nothing else.
 """
 
@@ -18,6 +18,9 @@ ALGORITHMS.add(
 ALGORITHMS.add(
     "q_chunking", "vla.rl.q_chunking:QChunking", "the best of N chunks that imitation draws, or its distillation into one step",
     paper="Q-chunking (arXiv 2507.07969); FQL (arXiv 2502.02538)", needs=("a head that draws",), provides=("policy", "critic"))
+ALGORITHMS.add(
+    "edits", "vla.rl.edits:Edits", "small edits, up the critic, of chunks that imitation draws, and the best of N",
+    paper="EXPO (arXiv 2507.07986)", needs=("a head that draws",), provides=("policy", "critic"))
 ALGORITHMS.add(
     "iql", "vla.rl.iql:IQL", "expectile values and advantage-weighted regression, for any head",
     paper="Kostrikov et al., IQL (arXiv 2110.06169); AWR (arXiv 1910.00177)", provides=("policy", "critic"))

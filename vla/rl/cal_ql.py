@@ -27,8 +27,7 @@ from robot_io.registry import ComponentConfig
 from vla.rl.algorithm import Algorithm, Batch, follower, follows_gradients, masked_mean, move
 from vla.rl.co_rft import climb
 from vla.rl.conservative import held_up, soft_push
-from vla.rl.contexts import in_parts, rows
-from vla.rl.q_chunking import AT_ONCE, best_of
+from vla.rl.q_chunking import best_of, candidates
 
 
 class CalQL(Algorithm):
@@ -70,9 +69,7 @@ class CalQL(Algorithm):
     def prepare(self, contexts: Context) -> None:
         self.climbs = follows_gradients(self.head, contexts)
         if not self.climbs:
-            with torch.no_grad():
-                self.candidates = in_parts(len(contexts.readout), AT_ONCE, lambda part: self.slow_head.sample(
-                    rows(contexts, part), n=self.config.draws))
+            self.candidates = candidates(self.slow_head, contexts, self.config.draws)
 
     def critic_loss(self, batch: Batch) -> Loss:
         value, error = self.critic.regress(batch.context, batch.chunk, batch.target[:, None])

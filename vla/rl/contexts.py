@@ -20,6 +20,7 @@ from torch import Tensor
 from backbones.context import Context
 from heads import HEADS
 from robot_io import UserError
+from robot_io.registry import ComponentConfig
 from vla.cache import cache_root, cached_folder, key_of, open_arrays, weights_digest
 from vla.data import Demonstrations
 from vla.frames import Track
@@ -62,16 +63,21 @@ class Eyes:
             np.save(folder / f"{name}.npy", getattr(whole, name).cpu().numpy())
 
 
-def require_readouts(head: str) -> None:
-    """Refuse a head, by its kind, that reads more of the backbone than is kept of every frame.
+def require_readouts(head: ComponentConfig) -> None:
+    """Refuse a head that reads more of the backbone than is kept of every frame: π0's, those that decode on in the language model, and a
+    flow whose expert attends to the backbone's layers.
 
     Raises:
         UserError: it does.
     """
-    needs = next((card.needs for card in HEADS.cards() if card.kind == head), ())
-    if more := {"layers", "continuation"} & set(needs):
-        raise UserError(f"reinforcement learning of head '{head}'", f"it reads the backbone's {' and '.join(sorted(more))}",
+    more = {"layers", "continuation"} & {need for card in HEADS.cards() if card.kind == head.kind for need in card.needs}
+    if getattr(getattr(head, "expert", None), "kind", None) == "joint":
+        more.add("layers")
+    if more:
+        raise UserError(f"reinforcement learning of head '{head.kind}'", f"it reads the backbone's {' and '.join(sorted(more))}",
                         "a head that reads readouts or hidden states", "see `vla list heads`, and imitate with such a head first")
+    if isinstance(inner := getattr(head, "head", None), ComponentConfig):
+        require_readouts(inner)
 
 
 def join(parts: list[Context]) -> Context:

@@ -5,7 +5,7 @@
 - the actor imitates with weights exp(β · advantage) (eq. 7, AWR, arXiv 1910.00177). A batch is drawn again in proportion to these weights
   instead of weighting a loss, so that any head learns by its own loss: diffusion, flow, tokens, regression.
 
-`beta = 0` is imitation of whatever is drawn: the control to compare with; `successes_only` leaves failures to the critic.
+`beta = 0` is imitation of whatever is drawn, without a critic: the control to compare with; `successes_only` leaves failures to the critic.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class IQL(Algorithm):
         self.config, self.value = config, StateValue(config.value_width, output)
 
     def critic_loss(self, batch: Batch) -> Loss:
+        if self.config.beta == 0:
+            return Loss(0.0 * next(self.value.parameters()).sum())  # nobody will ask it
         value, error = self.critic.regress(batch.context, batch.chunk, batch.target[:, None])
         td = masked_mean(error, batch.valid)
         state = self.value(batch.context)
@@ -76,6 +78,8 @@ class IQL(Algorithm):
     @torch.no_grad()
     def weights(self, batch: Batch) -> Float[Tensor, " b"]:
         """exp(β · advantage) of what was done, clipped."""
+        if self.config.beta == 0:
+            return torch.ones_like(batch.mc)
         advantage = self.done(batch) - self.value(batch.context)
         return (self.config.beta * advantage).exp().clamp(max=self.config.clip)
 

@@ -84,7 +84,8 @@ class Trainer:
         self.groups["critic"] = [p for p in algorithm.parameters() if p.requires_grad and p not in actor]
         rates = {"actor": optim.actor_learning_rate, "critic": optim.critic_learning_rate}
         self.optimizer = torch.optim.AdamW(
-            [{"params": self.groups[name], "lr": rates[name], "peak": rates[name]} for name in self.groups], weight_decay=optim.weight_decay)
+            [{"params": self.groups[name], "lr": rates[name], "peak": rates[name]} for name in self.groups], weight_decay=optim.weight_decay,
+            fused=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(optim.seed))
             algorithm.eval().prepare(contexts)
@@ -136,7 +137,7 @@ class Session:
     def __init__(self, recipe: RLRecipe, run: Run, display: Display) -> None:
         self.recipe, self.run, self.display = recipe, run, display
         self.policy = Policy.load(recipe.init, overrides=recipe.open)
-        require_readouts(self.policy.recipe.head.kind)
+        require_readouts(self.policy.recipe.head)
         began_with = weights_digest(self.policy)
         opened = open_data(self.policy, recipe)
         self.data = transitions(self.policy, opened, recipe)
@@ -210,13 +211,14 @@ class Session:
 
 
 def too_few_backups(data: Transitions, recipe: RLRecipe) -> list[str]:
-    """A warning if a reward at the end of the longest episode cannot be known at its start: every refresh carries it a backup further."""
+    """A warning if a reward at the end of the longest episode cannot be known at its start: every refresh carries it a backup further, once
+    the targets have followed."""
     longest, optim = int(torch.bincount(data.episode).max()), recipe.optim
     needed = math.ceil(longest / (recipe.backup or data.chunk))
-    if needed <= (made := math.ceil(optim.steps / optim.refresh)):
+    if needed <= (made := math.ceil(optim.steps * min(1 / optim.refresh, optim.tau))):
         return []
-    return [f"warning: {made} backups ({optim.steps} steps, new values every {optim.refresh}) carry a reward less than the {longest} steps of the "
-            f"longest episode, which need {needed}: lower optim.refresh or raise optim.steps"]
+    return [f"warning: {made} backups ({optim.steps} steps, new values every {optim.refresh}, τ = {optim.tau}) carry a reward less than the "
+            f"{longest} steps of the longest episode, which need {needed}: lower optim.refresh, raise optim.tau or optim.steps"]
 
 
 def build(recipe: RLRecipe, policy: Policy) -> Algorithm:

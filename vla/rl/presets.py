@@ -11,6 +11,7 @@ from heads.critic import ChunkCritic
 from heads.critic_outputs import HLGauss
 from vla.rl.cal_ql import CalQL
 from vla.rl.co_rft import CoRFT
+from vla.rl.edits import Edits
 from vla.rl.iql import IQL
 from vla.rl.q_chunking import QChunking
 from vla.rl.recipe import RLRecipe
@@ -35,6 +36,10 @@ def q_distilled() -> RLRecipe:
     return RLRecipe(name="q_distilled", algorithm=QChunking.Config(extract="distil"), critic=CRITIC)
 
 
+def edits() -> RLRecipe:
+    return RLRecipe(name="edits", algorithm=Edits.Config(), critic=CRITIC)
+
+
 def iql() -> RLRecipe:
     return RLRecipe(name="iql", algorithm=IQL.Config(), critic=CRITIC)
 
@@ -54,4 +59,4 @@ def imitate() -> RLRecipe:
 
 
 PRESETS: dict[str, Callable[[], RLRecipe]] = {
-    preset.__name__: preset for preset in (co_rft, cal_ql, q_chunking, q_distilled, iql, n_step, one_step_td, imitate)}
+    preset.__name__: preset for preset in (co_rft, cal_ql, q_chunking, q_distilled, edits, iql, n_step, one_step_td, imitate)}

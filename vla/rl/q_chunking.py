@@ -65,15 +65,9 @@ class QChunking(Algorithm):
         self.register_buffer("candidates", None, persistent=False)
 
     def prepare(self, contexts: Context) -> None:
-        if not draws(self.teacher, contexts):
-            raise UserError(f"head {type(self.head).__name__}", "always proposes the same chunk; there is nothing to choose from",
-                            "a head that draws: diffusion, flow, or tokens at a temperature above 0",
-                            "open tokens with open=['head.temperature=0.7'], use algorithm.kind=co_rft or iql, or imitate with head.kind=diffusion"
-                            " first")
+        require_draws(self.teacher, contexts)
         if self.config.extract == "best_of":
-            with torch.no_grad():
-                self.candidates = in_parts(len(contexts.readout), AT_ONCE, lambda part: self.teacher.sample(
-                    rows(contexts, part), n=self.config.bootstrap_draws))
+            self.candidates = candidates(self.teacher, contexts, self.config.bootstrap_draws)
 
     def critic_loss(self, batch: Batch) -> Loss:
         value, error = self.critic.regress(batch.context, batch.chunk, batch.target[:, None])
@@ -110,6 +104,24 @@ class QChunking(Algorithm):
         if self.config.extract == "distil":
             return self.head.config, self.head
         return best_of(config, self.head, self.critic, self.config.draws, self.chunk, output)
+
+
+@torch.no_grad()
+def candidates(head: Head, contexts: Context, draws: int) -> Float[Tensor, "n m h a"]:
+    """Chunks that imitation draws for every frame, once for the whole run."""
+    return in_parts(len(contexts.readout), AT_ONCE, lambda part: head.sample(rows(contexts, part), n=draws))
+
+
+def require_draws(head: Head, contexts: Context) -> None:
+    """
+    Raises:
+        UserError: the head proposes one chunk.
+    """
+    if not draws(head, contexts):
+        raise UserError(f"head {type(head).__name__}", "always proposes the same chunk; there is nothing to choose from",
+                        "a head that draws: diffusion, flow, or tokens at a temperature above 0",
+                        "open tokens with open=['head.temperature=0.7'], use algorithm.kind=co_rft or iql, or imitate with head.kind=diffusion"
+                        " first")
 
 
 def best_of(config: ComponentConfig, head: Head, critic: ChunkCritic, draws: int, read: int,

@@ -51,7 +51,7 @@ class Optim(Section):
     actor_learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     grad_clip: float = Field(10.0, gt=0)
-    tau: float = Field(0.005, gt=0, le=1, description="how far targets move towards what is learnt, per step")
+    tau: float = Field(0.02, gt=0, le=1, description="how far targets move towards what is learnt, per step; the values made of them rest besides")
     refresh: int = Field(50, ge=1, description="steps between new bootstrap values of all frames, from the targets")
     seed: int = Field(0, ge=0)
     save_every: Annotated[int, RUN_ONLY] = Field(500, ge=1)

@@ -61,7 +61,7 @@ def diffusion() -> Head:
 
 def trained(kind: str, head: Head, steps: int, **config: Any) -> tuple[Algorithm, Context]:
     torch.manual_seed(1)
-    critic = ChunkCritic(ChunkCritic.Config(width=16, layers=1, heads=2, output=HLGauss.Config()), OUTPUT)
+    critic = ChunkCritic(ChunkCritic.Config(width=16, layers=1, heads=2, members=1, output=HLGauss.Config()), OUTPUT)
     algorithm = ALGORITHMS.load(kind)
     made = algorithm(algorithm.Config(**config), head, critic, STEPS, OUTPUT)
     transitions, contexts = data()
@@ -92,6 +92,15 @@ def test_the_best_of_many_is_better_than_what_is_drawn():
     with torch.no_grad():
         drawn = float(algorithm.head.sample(starts, n=16)[..., 0].mean())
     assert first_number(algorithm, starts) > drawn + 0.2
+
+
+def test_edits_leave_what_is_drawn_towards_higher_values_but_no_further_than_their_size():
+    algorithm, starts = trained("edits", diffusion(), 80, draws=8, size=0.3, actor_after=40)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        drawn = algorithm.head.sample(starts, n=1)
+        moved = algorithm.editor.edited(starts, drawn) - drawn
+    assert moved[..., 0].mean() > 0.1 and moved.abs().max() <= 0.3 + 1e-6
 
 
 def test_a_distilled_policy_goes_where_values_are_high_but_not_far_from_its_teacher():

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from toy_robot import ToyRobot
 
+from heads import HEADS
 from robot_io import UserError
 from vla.policy import Policy
+from vla.rl.contexts import require_readouts
 from vla.rl.data import open_data, transitions
 from vla.rl.diagnostics import read_log
 from vla.rl.loop import learn, too_few_backups
@@ -24,8 +26,8 @@ def bits(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(("preset", "head", "acts"), [
     ("co_rft", "regression", "regression"), ("cal_ql", "regression", "regression"), ("cal_ql", "diffusion", "best_of"),
-    ("q_chunking", "diffusion", "best_of"), ("q_distilled", "diffusion", "one_step"), ("iql", "tokens", "tokens"),
-    ("n_step", "diffusion", "best_of"), ("imitate", "diffusion", "diffusion")])
+    ("q_chunking", "diffusion", "best_of"), ("q_distilled", "diffusion", "one_step"), ("edits", "diffusion", "edited"), ("iql", "tokens", "tokens"),
+    ("imitate", "diffusion", "diffusion")])
 def test_every_algorithm_makes_a_policy_that_drives(preset: str, head: str, acts: str, rl_recipe: Callable, tmp_path: Path):
     recipe = rl_recipe(preset, head)
     result = learn(recipe, tmp_path / "run", progress=False)
@@ -60,17 +62,18 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(preset: str, head: str, m
 
 
 def test_too_few_backups_for_the_longest_episode_are_warned_of(rl_recipe: Callable):
-    recipe = rl_recipe("q_chunking", "diffusion", "optim.steps=10", "optim.refresh=10")
+    recipe = rl_recipe("q_chunking", "diffusion", "optim.steps=10", "optim.refresh=10", "optim.tau=1")
     policy = Policy.load(recipe.init)
     data = transitions(policy, open_data(policy, recipe), recipe)
     assert "1 backups" in too_few_backups(data, recipe)[0]
-    assert too_few_backups(data, rl_recipe("q_chunking", "diffusion", "optim.steps=100", "optim.refresh=10")) == []
+    assert too_few_backups(data, rl_recipe("q_chunking", "diffusion", "optim.steps=100", "optim.refresh=10", "optim.tau=0.1")) == []
+    assert "τ = 0.001" in too_few_backups(data, rl_recipe("q_chunking", "diffusion", "optim.steps=100", "optim.refresh=10", "optim.tau=0.001"))[0]
 
 
 def test_another_recipe_or_policy_under_the_same_run_is_refused(rl_recipe: Callable, imitated: Callable, tmp_path: Path):
     run = tmp_path / "run"
     learn(rl_recipe("q_chunking", "diffusion"), run, progress=False)
-    with pytest.raises(UserError, match=r"optim\.tau: 0\.005 against 0\.5"):
+    with pytest.raises(UserError, match=r"optim\.tau: 0\.02 against 0\.5"):
         learn(rl_recipe("q_chunking", "diffusion", "optim.tau=0.5"), run, progress=False)
     shutil.rmtree(run / "policy")
     other = rl_recipe("q_chunking", "diffusion").model_copy(update={"init": learn(
@@ -89,6 +92,16 @@ def test_another_recipe_or_policy_under_the_same_run_is_refused(rl_recipe: Calla
 def test_what_cannot_work_is_refused(preset: str, head: str, override: str, words: str, rl_recipe: Callable, tmp_path: Path):
     with pytest.raises(UserError, match=words):
         learn(rl_recipe(preset, head, override), tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize(("head", "needs"), [
+    ({"kind": "pi0"}, "layers"), ({"kind": "vocabulary"}, "continuation"), ({"kind": "flow", "expert": {"kind": "joint"}}, "layers"),
+    ({"kind": "best_of", "head": {"kind": "flow", "expert": {"kind": "joint"}}}, "layers")])
+def test_heads_that_read_more_than_is_kept_of_a_frame_are_refused(head: dict, needs: str):
+    with pytest.raises(UserError, match=f"it reads the backbone's {needs}; expected a head that reads readouts or hidden states"):
+        require_readouts(HEADS.configure(head))
+    for fine in ({"kind": "flow"}, {"kind": "regression"}, {"kind": "best_of", "head": {"kind": "diffusion"}}):
+        require_readouts(HEADS.configure(fine))
 
 
 def test_a_recipe_is_written_read_back_and_names_what_it_does_not_know(rl_recipe: Callable, tmp_path: Path):
