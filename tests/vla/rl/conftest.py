@@ -12,8 +12,8 @@ from vla.rl.recipe import RLRecipe, load_rl_recipe
 from vla.train import train
 
 ROBOT = {"kind": "toy_robot:ToyRobot", "limit": 12}
-SMALL = ("critic.width=16", "critic.layers=1", "critic.heads=2", "optim.steps=12", "optim.batch_size=16", "optim.val_every=6",
-         "optim.log_every=3", "optim.save_every=4", "optim.refresh=5")
+SMALL = ("critic.width=16", "critic.layers=1", "critic.heads=2", "optim.steps=8", "optim.batch_size=16", "optim.val_every=8",
+         "optim.log_every=4", "optim.save_every=4", "optim.refresh=3")
 
 
 @pytest.fixture(scope="session")
