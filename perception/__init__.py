@@ -12,6 +12,12 @@ PERCEPTION.add(
     provides=("images",),
 )
 PERCEPTION.add(
+    "blind",
+    "perception.blind:Blind",
+    "no pictures: the state and the words alone; for tasks whose state tells everything, and as a baseline",
+    provides=("an answer to whether a policy looks at all",),
+)
+PERCEPTION.add(
     "depth",
     "perception.depth:Depth",
     "depth for every view: the sensor's, or estimated from the picture by Depth Anything V2, ZoeDepth or DPT",

@@ -59,6 +59,14 @@ ROBOTS.add(
     needs=("swapvla[pusht]",),
     provides=("rgb", "scripted expert"),
 )
+ROBOTS.add(
+    "libero",
+    "robot_io.simulators.libero:Libero",
+    "LIBERO's and LIBERO-PRO's suites of Panda tasks, with their initial states and an expert that puts things in and on others",
+    paper="Liu et al., LIBERO (arXiv 2306.03310); LIBERO-PRO (arXiv 2510.03827)",
+    needs=("an environment of its own: make libero",),
+    provides=("rgb", "depth", "intrinsics", "extrinsics", "scripted expert"),
+)
 
 __all__ = [
     "ROBOTS",

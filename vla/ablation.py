@@ -25,8 +25,8 @@ from vla.figures import bar_svg, heat_map_svg
 from vla.files import write_text
 from vla.report import interval
 
-READING = ("Brackets and bars: 95 % Wilson intervals over trials. Cells that share a letter were not told apart: McNemar's exact test on the same "
-           "scenes and training seeds, p-values adjusted by Holm. Cycle time: successful trials only, on the robot's clock.")
+READING = ("Brackets and bars: 95 % Wilson intervals over trials; bars run from 0 to 100 %. Cells that share a letter were not told apart: McNemar's "
+           "exact test on the same scenes and training seeds, p-values adjusted by Holm. Cycle time: successful trials only, on the robot's clock.")
 
 
 def write_page(grid: Grid, outcomes: Sequence[Outcome], path: Path | str, *, command: str = "") -> None:
@@ -36,15 +36,16 @@ def write_page(grid: Grid, outcomes: Sequence[Outcome], path: Path | str, *, com
     letters = _letters(by_cell)
     order = sorted(by_cell, key=lambda label: -pooled[label].success.mean)
     factors = list(outcomes[0].cell.levels)
+    varied = [factor for factor in factors if len(_levels(factor, by_cell.values())) > 1]
     seeds = sorted({outcome.seed for outcome in outcomes})
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     write_text(Path(path), environment.get_template("ablation.html").render(
         title=f"Ablation: {grid.name}", factors=factors, command=command, versions=versions(), reading=READING,
-        subtitle=f"{len(by_cell)} cells of recipe {grid.recipe}, training seeds {', '.join(map(str, seeds))}, "
+        subtitle=f"{_several(len(by_cell), 'cell')} of recipe {grid.recipe}, training seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, "
                  f"the first {grid.trials} {grid.split} scenes for every policy",
         rows=[_row(by_cell[label], pooled[label], letters.get(label, "")) for label in order],
-        effects=[_effect(factor, by_cell, pooled) for factor in factors] if len(factors) > 1 else [],
-        figure=Markup(_heat_map(factors, by_cell, pooled)) if len(factors) == 2 else "", figure_title=" × ".join(factors),
+        effects=[_effect(factor, by_cell, pooled) for factor in varied] if len(factors) > 1 else [],
+        figure=Markup(_heat_map(factors, by_cell, pooled)) if len(factors) == 2 and varied else "", figure_title=" × ".join(factors),
         runs=[{"label": o.cell.label, "seed": o.seed, "recipe": o.recipe.hash, "success": percent(o.result.success)} for o in outcomes],
     ))
 
@@ -76,6 +77,10 @@ def _effect(factor: str, by_cell: dict[str, list[Outcome]], pooled: dict[str, Ev
 
 def _share(rate: Rate) -> dict[str, Any]:
     return {"bar": Markup(bar_svg(rate)), "success": interval(rate), "n": rate.n}
+
+
+def _several(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _plain(value: Rate) -> str:

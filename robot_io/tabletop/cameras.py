@@ -54,9 +54,10 @@ class Cameras:
     Args:
         model: compiled with an off-screen buffer of at least `size` pixels.
         size: height and width of every picture.
+        hidden: groups of geoms that are not drawn (robosuite keeps collision shapes in one).
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int) -> None:
+    def __init__(self, model: mujoco.MjModel, size: int, hidden: tuple[int, ...] = ()) -> None:
         self.model, self.size = model, size
         self._gl = _make_context(size)
         _open.add(self)
@@ -65,6 +66,7 @@ class Cameras:
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
         self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + 20)
         self._options = mujoco.MjvOption()
+        self._options.geomgroup[list(hidden)] = 0
         self._view = mujoco.MjvCamera()
         self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._rectangle = mujoco.MjrRect(0, 0, size, size)

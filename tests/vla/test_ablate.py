@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import random
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,3 +94,37 @@ def test_cells_that_are_opened_otherwise_or_distilled_share_one_training(grid: G
     assert as_trained.train_seconds == quick.train_seconds != student.train_seconds
     assert len({outcome.result.setting.recipe for outcome in (as_trained, quick, student)}) == 3
     assert len(list((tmp_path / "runs").glob("*/test*.jsonl"))) == 2
+
+
+YAML = """
+name: killed
+recipe: toy
+common: ["robot={{kind: 'toy_robot:ToyRobot'}}", evaluation.max_steps=4, "data.cache={cache}", train.save_every=2, train.steps=40]
+trials: 3
+factors:
+  horizon: {{short: [horizon=4], long: [horizon=6]}}
+"""
+
+
+def test_killed_at_any_time_it_goes_on_and_ends_the_same(tmp_path: Path, demonstrations: Path):
+    """SIGKILL in training, after it or in evaluation, whichever the dice say; the same command then ends as if nothing had happened."""
+    (tmp_path / "killed.yaml").write_text(YAML.format(cache=tmp_path / "cache"))
+    root, event = Path(__file__).parents[2], random.choice(("*/checkpoints/*", "*/policy/recipe.yaml", "*/test.jsonl"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vla.cli", "ablate", str(tmp_path / "killed.yaml"), "--data", str(demonstrations), "--run", str(tmp_path / "runs"),
+         "--workers", "1"], cwd=root, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list((tmp_path / "runs").glob(event)):
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -9, "it ended before it could be killed"
+    grid = find_grid(str(tmp_path / "killed.yaml"))
+    again = ablate(grid, tmp_path / "runs", demonstrations=demonstrations)
+    unbroken = ablate(grid, tmp_path / "whole", demonstrations=demonstrations)
+    timeless = [[(row["cell"], row["metric"], row["mean"]) for row in rows if row["metric"] in ("success", "wrong_object", "jerk_permille")]
+                for rows in (again, unbroken)]
+    assert timeless[0] == timeless[1] and len(timeless[0]) == 6, event
+    for folder in (path for path in (tmp_path / "whole").iterdir() if path.is_dir()):
+        weights = [(root / folder.name / "policy" / "model.safetensors").read_bytes() for root in (tmp_path / "runs", tmp_path / "whole")]
+        assert weights[0] == weights[1], event
+    assert "long" in (tmp_path / "runs" / "killed.html").read_text()
