@@ -93,6 +93,8 @@ class Libero:
         if official:
             states = self._initial_states()
             self.measured = self.environment.set_init_state(states[draw % len(states)])
+        for robot in self.environment.robots:
+            robot.gripper.current_action = np.zeros(robot.gripper.dof)  # robosuite keeps the last episode's
         for _ in range(STILL_STEPS):
             self.measured, *_ = self.environment.step(STILL)
         self.steps, self.success, self.wrong_object = 0, False, False
