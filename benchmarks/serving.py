@@ -6,10 +6,10 @@
 
 `serving_wire`: the round trip of two 224 px views without a model, asked by the unmodified openpi-client; ours validates, the peer does
 not. `serving_robots`: eight robots that ask the policy at POLICY again as soon as they are answered; ours batches, the peer computes one
-request after the other; both compute on one thread. All sides take turns, block by block, so that a busy machine is busy for all; intervals are
-over blocks, and `times_the_peers` is ours divided by the peer's, block by block. `bare model` is what there is to win: the policy alone, without
-a server, in the same turns, with one observation and with eight at once. Robots are plain sockets that send a frame prepared ahead, so that
-they cost next to nothing of the two cores that the servers compute on.
+request after the other; both compute on one thread. Robots are plain sockets that send a frame prepared ahead: they cost next to nothing of the
+cores that the servers compute on. All sides take turns, call by call or block by block, so that a busy machine is busy for all; intervals are over
+blocks, and `times_the_peers…` is ours divided by the peer's, block by block. `bare model` is what there is to win: the policy alone, without a
+server, in the same turns, one observation as the peer computes it, and eight at once as ours does.
 """
 
 from __future__ import annotations
@@ -84,24 +84,25 @@ def serve_policy(folder: str, side: str) -> None:
         openpi_peer.serve_forever(lambda message: encode_chunk(policy.infer(decode_observation(message, policy.spec.observation))), {})
 
 
-def ask_stock(ports: list[int], blocks: int, calls: int) -> None:
-    """In openpi-client's environment: block after block to each port in turn; prints the milliseconds as JSON."""
+def ask_stock(servers: list[tuple[int, int]], blocks: int, calls: int) -> None:
+    """In openpi-client's environment: calls to each port in turn; prints as JSON, for each server and block, the milliseconds of every call and
+    those that the server computed for one."""
     from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
     random = np.random.default_rng(0)
     base, wrist = random.integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
     observation = {"observation/image": base, "observation/wrist_image": wrist, "observation/state": np.zeros(8, np.float32), "prompt": "open it"}
-    clients = [WebsocketClientPolicy("127.0.0.1", port) for port in ports]
-    found: list[list[list[float]]] = [[] for _ in ports]
+    clients = [WebsocketClientPolicy("127.0.0.1", port) for port, _ in servers]
+    found: list[list[tuple[list[float], float]]] = [[] for _ in servers]
     for block in range(blocks + 1):
-        for client, blocks_of in zip(clients, found):  # noqa: B905, numpy<2 may come with an old Python
-            times = []
-            for _ in range(calls):
+        before, times = [cpu_seconds(pid) for _, pid in servers], [[] for _ in servers]
+        for _ in range(calls):
+            for client, mine in zip(clients, times):  # noqa: B905, numpy<2 may come with an old Python
                 started = time.perf_counter()
                 client.infer(observation)
-                times.append(1e3 * (time.perf_counter() - started))
-            if block:  # the first warms up
-                blocks_of.append(times)
+                mine.append(1e3 * (time.perf_counter() - started))
+        for (_, pid), began, mine, blocks_of in zip(servers, before, times, found) if block else ():  # noqa: B905, the first warms up
+            blocks_of.append((mine, 1e3 * (cpu_seconds(pid) - began) / calls))
     print(json.dumps(found))
 
 
@@ -121,12 +122,17 @@ def process(*command: str) -> Iterator[tuple[int, int]]:
 
 def wire(openpi: str, blocks: int, calls: int) -> list[dict]:
     with process(openpi, str(HERE / "openpi_peer.py")) as peer, process(sys.executable, __file__, "--serve-nothing") as ours:
-        output = subprocess.run([openpi, __file__, "--ask", str(peer[0]), str(ours[0]), str(blocks), str(calls)], check=True,
+        output = subprocess.run([openpi, __file__, "--ask", *map(str, (*peer, *ours, blocks, calls))], check=True,
                                 capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(HERE.parent)}).stdout
-    rows = []
+    rows, per_block = [], {}
     for side, measured in zip(SIDES, json.loads(output), strict=True):
+        found = per_block[side] = {"server_cpu_ms": [cpu for _, cpu in measured]}
         for metric, percentile in (("round_trip_p50_ms", 50), ("round_trip_p99_ms", 99)):
-            rows.append(row({"server": side}, metric, [float(np.percentile(block, percentile)) for block in measured], blocks * calls))
+            found[metric] = [float(np.percentile(times, percentile)) for times, _ in measured]
+        rows += [row({"server": side}, metric, values, blocks * calls) for metric, values in found.items()]
+    for metric, ours_of in per_block[SIDES[1]].items():
+        ratios = [mine / theirs for mine, theirs in zip(ours_of, per_block[SIDES[0]][metric], strict=True)]
+        rows.append(row({"server": SIDES[1]}, f"times_the_peers_{metric.removesuffix('_ms')}", ratios, blocks * calls))
     return rows
 
 
@@ -269,14 +275,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("policy", help="a policy folder for the tabletop")
     parser.add_argument("--openpi", required=True, help="Python with openpi-client")
+    parser.add_argument("--only", choices=("wire", "robots"))
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--calls", type=int, default=200, help="round trips a block")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a block with robots")
     options = parser.parse_args()
     from vla.results import save_rows
 
-    for name, rows in (("serving_wire", wire(options.openpi, options.blocks, options.calls)),
-                       ("serving_robots", robots(options.policy, options.blocks, options.seconds))):
+    measurements = {"wire": lambda: wire(options.openpi, options.blocks, options.calls),
+                    "robots": lambda: robots(options.policy, options.blocks, options.seconds)}
+    for part, measure in measurements.items():
+        if options.only not in (None, part):
+            continue
+        name, rows = f"serving_{part}", measure()
         save_rows(OUT / f"{name}.json", rows)
         for each in rows:
             print(name, each["cell"]["server"], each["metric"], f"{each['mean']:.2f} [{each['low']:.2f}, {each['high']:.2f}]")
@@ -288,7 +299,7 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["--serve-policy"]:
         serve_policy(*sys.argv[2:])
     elif sys.argv[1:2] == ["--ask"]:
-        peer_port, our_port, block_count, call_count = map(int, sys.argv[2:])
-        ask_stock([peer_port, our_port], block_count, call_count)
+        *pairs, block_count, call_count = map(int, sys.argv[2:])
+        ask_stock(list(zip(pairs[::2], pairs[1::2])), block_count, call_count)  # noqa: B905
     else:
         main()
