@@ -44,6 +44,14 @@ HEADS.add(
     provides=("chunk",),
 )
 HEADS.add(
+    "vocabulary_fast",
+    "heads.vocabulary_fast:VocabularyFast",
+    "FAST tokens as the last ids of the language model's own vocabulary, decoded one after the other",
+    paper="Pertsch et al., FAST (arXiv 2501.09747)",
+    needs=("continuation",),
+    provides=("chunk",),
+)
+HEADS.add(
     "regression",
     "heads.regression:Regression",
     "the chunk regressed in one pass (L1, MSE or Huber), the gripper optionally a decision",

@@ -136,10 +136,9 @@ class Grammar:
     NEVER = 1 << 30
 
     @classmethod
-    def of(cls, tokenizer: FastTokenizer, vocabulary: int) -> Grammar:
-        """Padded with impossible tokens up to `vocabulary`."""
-        begun = torch.full((2, vocabulary), cls.NEVER)
-        open_after = torch.zeros(2, vocabulary, dtype=torch.bool)
+    def of(cls, tokenizer: FastTokenizer) -> Grammar:
+        begun = torch.full((2, tokenizer.size), cls.NEVER)
+        open_after = torch.zeros(2, tokenizer.size, dtype=torch.bool)
         for token, piece in enumerate(tokenizer.pieces):
             for was_open in (False, True):
                 if (read := _read(piece, was_open)) is not None:

@@ -135,10 +135,7 @@ class Vocabulary(Head):
         return codec.log_prob(going_on.score(ids), ids)
 
     def _go_on(self, context: Context) -> tuple[continuation.Continuation, Codec]:
-        offered = context.continuation
-        if not isinstance(offered, continuation.Continuation):
-            raise UserError("head vocabulary", "this backbone offers no language model to go on decoding from",
-                            "one that does, such as openvla", "take head.kind=tokens, or another backbone")
+        offered = require_continuation(self.config.kind, context)
         return offered, Codec(self.config, self.binning, self.output, offered.vocabulary)
 
 
@@ -183,6 +180,15 @@ class ParallelVocabulary(Head):
             raise UserError("head vocabulary_parallel", "this backbone offers no vocabulary",
                             "one that does, such as openvla_oft", "take head.kind=tokens, or another backbone")
         return offered.logits(context.readout), Codec(self.config, self.binning, self.output, offered.vocabulary)
+
+
+def require_continuation(head: str, context: Context) -> continuation.Continuation:
+    """The language model that a head speaks with."""
+    offered = context.continuation
+    if not isinstance(offered, continuation.Continuation):
+        raise UserError(f"head {head}", "this backbone offers no language model to go on decoding from",
+                        "one that does, such as openvla", "take head.kind=tokens or fast, or another backbone")
+    return offered
 
 
 def refuse_equal_draws(n: int, config: TokenConfig) -> None:

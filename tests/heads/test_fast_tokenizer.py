@@ -52,7 +52,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def grammars(trained: FastTokenizer, published: Path) -> list[tuple[FastTokenizer, Grammar]]:
-    return [(made, Grammar.of(made, made.size + 3)) for made in (trained, FastTokenizer.load(published))]
+    return [(made, Grammar.of(made)) for made in (trained, FastTokenizer.load(published))]
 
 
 def test_coefficients_are_those_of_scipy():
