@@ -121,6 +121,8 @@ class CausalContinuation(LanguageHead):
         return torch.stack(ids, 1)
 
     def repeat(self, n: int) -> CausalContinuation:
+        if n == 1:
+            return self
         cache = None if self.cache is None else fork(self.cache)
         if cache is not None:
             cache.batch_repeat_interleave(n)

@@ -1,10 +1,13 @@
 """What `sample` costs beside the bare passes of the head's network, and what torch.compile gains on the CPU.
 
-    python benchmarks/heads_sample.py       # writes docs/results/heads_sample.json; then: python -m vla.results
+    python benchmarks/heads_sample.py               # then: python -m vla.results
+    python benchmarks/heads_sample.py --compiled    # minutes: torch.compile takes its time
 
 One chunk for one observation, random weights, the sizes of `vla.grids.heads` on `tiny`. `bare` calls the network as often as `sample` must,
-and does nothing else: no noise, no solver, no grammar. Both are CPU milliseconds of one thread, taken in turn, so that a busy machine
-slows both alike. Their ratio is the geometric mean over repetitions. `train` is loss and gradients of the head alone for 32 samples.
+and does nothing else: no noise, no solver, no grammar. All are CPU milliseconds of one thread, and what is compared is taken in turn, so that
+a busy machine slows both alike; ratios are geometric means over repetitions. `train` is loss and gradients of the head alone for 32 samples.
+With `--compiled`, `sample` with its network through torch.compile (inductor) beside the same without, and nothing else. Rows
+are merged into `docs/results/heads_sample.json`.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +32,9 @@ from heads.fast import Fast
 from heads.flow import Flow
 from heads.head import Head, Output
 from heads.one_step import OneStep
-from vla.evaluate.statistics import mean_of
+from vla.evaluate.statistics import Rate, mean_of
 from vla.grids.heads import heads as grid
-from vla.results import save_rows
+from vla.results import merge_rows
 
 OUTPUT = Output(horizon=8, action_dim=7, context_dim=128, queries=4)
 WORDS, BATCH = 20, 32
@@ -99,7 +103,7 @@ def fast_length(head: Fast, seen: Context) -> int:
 
 def _decode(head: Fast, seen: Context, tokens: int) -> None:
     """The prompt, and then a token at a time, always the same."""
-    going_on = head.prompted(seen, cached=True)
+    going_on, _ = head.speaker(seen, cached=True)
     mask, token = going_on.mask, torch.zeros(1, 1, dtype=torch.long)
     going_on.logits(going_on.last)
     for _ in range(tokens - 1):
@@ -120,19 +124,18 @@ def in_turn(functions: list[Callable[[], object]], repeats: int) -> list[list[fl
     return times
 
 
-def compiled(head: Head) -> bool:
-    """Compile the network in place, where it is one that is called with fixed shapes."""
+def compiled(head: Head) -> Head:
+    """A copy whose network is compiled. FAST's sees another length at every token, and is compiled for all of them at once."""
+    head = deepcopy(head)
     if isinstance(head, Diffusion):
         head.denoiser.compile()
     elif isinstance(head, Flow | OneStep):
         head.expert.compile()
-    elif hasattr(head, "trunk"):
-        head.trunk.compile()
-    elif hasattr(head, "decoder") and not isinstance(head, Fast):
-        head.decoder.compile()
+    elif isinstance(head, Fast):
+        head.decoder.get_decoder().compile(dynamic=True)
     else:
-        return False
-    return True
+        (head.trunk if hasattr(head, "trunk") else head.decoder).compile()
+    return head
 
 
 def training(head: Head) -> Callable[[], object]:
@@ -149,21 +152,33 @@ def training(head: Head) -> Callable[[], object]:
     return step
 
 
-def measure(name: str, head: Head, repeats: int, compile_too: bool) -> list[dict[str, Any]]:
-    """Rows of one head."""
+def percent_of(these: list[float], those: list[float]) -> Rate:
+    """The geometric mean of the ratios of what was taken in turn."""
+    logs = mean_of([math.log(a / b) for a, b in zip(these, those, strict=True)])
+    return replace(logs, mean=100 * math.exp(logs.mean), low=100 * math.exp(logs.low), high=100 * math.exp(logs.high))
+
+
+def beside_bare(head: Head, repeats: int) -> dict[str, Rate]:
     with torch.inference_mode():
         seen = context(1)
         whole, passes = in_turn([lambda: head.sample(seen), bare(head, seen)], repeats)
-    logs = mean_of([math.log(w / p) for w, p in zip(whole, passes, strict=True)])
-    ratio = replace(logs, mean=100 * math.exp(logs.mean), low=100 * math.exp(logs.low), high=100 * math.exp(logs.high))
-    metrics = {"sample_ms": mean_of(whole), "bare_ms": mean_of(passes), "percent_of_bare": ratio}
+    metrics = {"sample_ms": mean_of(whole), "bare_ms": mean_of(passes), "percent_of_bare": percent_of(whole, passes)}
     if not isinstance(head, OneStep):
         (steps,) = in_turn([training(head)], max(5, repeats // 10))
         metrics["train_ms"] = mean_of(steps)
-    if compile_too and compiled(head):
-        with torch.inference_mode():
-            (fast,) = in_turn([lambda: head.sample(seen)], repeats)
-        metrics["compiled_ms"] = mean_of(fast)
+    return metrics
+
+
+def beside_eager(head: Head, repeats: int) -> dict[str, Rate]:
+    with torch.inference_mode():
+        seen, fast = context(1), compiled(head)
+        quick, plain = in_turn([lambda: fast.sample(seen), lambda: head.sample(seen)], repeats)
+    return {"compiled_percent_of_eager": percent_of(quick, plain)}
+
+
+def measure(name: str, head: Head, repeats: int, compile_too: bool) -> list[dict[str, Any]]:
+    """Rows of one head."""
+    metrics = (beside_eager if compile_too else beside_bare)(head, repeats)
     return [{"cell": {"head": name}, "metric": metric, **rate.to_dict(), "seeds": [], "recipe": "", "command": COMMAND}
             for metric, rate in metrics.items()]
 
@@ -172,14 +187,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results/heads_sample.json"))
     parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--compile", nargs="*", default=None, help="compile these alone, by name; all if left out")
+    parser.add_argument("--compiled", action="store_true", help="beside eager, instead of beside the bare network")
+    parser.add_argument("--only", nargs="*", help="names of heads; all if left out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
     for name, head in heads().items():
-        rows += measure(name, head, arguments.repeats, arguments.compile is None or name in arguments.compile)
-        print(name, {row["metric"]: round(row["mean"], 2) for row in rows if row["cell"]["head"] == name}, flush=True)
-        save_rows(arguments.out, rows)
+        if arguments.only is None or name in arguments.only:
+            rows = measure(name, head, arguments.repeats, arguments.compiled)
+            print(name, {row["metric"]: round(row["mean"], 2) for row in rows}, flush=True)
+            merge_rows(arguments.out, rows)
 
 
 if __name__ == "__main__":

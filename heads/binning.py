@@ -48,6 +48,40 @@ class Binning:
         return self.centres.to(classes.device)[classes].float()
 
 
+@dataclass(frozen=True)
+class Windows:
+    """The bins around every bin, W of them, so that a mean around the likeliest bin need not look at all C.
+
+    Attributes:
+        bins: `int64 [C, W]`, filled up with the last bin.
+        centres: `float32 [C, W]`, theirs.
+        filling: `float32 [C, W]`, 0, or -inf where it is only filled up.
+    """
+
+    bins: Tensor
+    centres: Tensor
+    filling: Tensor
+
+    @classmethod
+    def of(cls, binning: Binning, reach: float) -> Windows:
+        """All bins whose centres are within `reach` of the bin's own."""
+        centres = binning.centres.float()
+        near = (centres - centres.unsqueeze(1)).abs() <= reach
+        widest = int(near.sum(1).max())
+        order = (~near).long().argsort(dim=1, stable=True)[:, :widest]
+        inside = near.gather(1, order)
+        bins = torch.where(inside, order, len(centres) - 1)
+        return cls(bins, centres[bins], torch.zeros_like(centres[bins]).masked_fill(~inside, -torch.inf))
+
+    def mean(self, logits: Float[Tensor, "*shape c"]) -> Float[Tensor, "*shape"]:
+        """The mean of the distribution within the window of its likeliest bin."""
+        rows = logits.flatten(0, -2)
+        best = rows.argmax(-1)
+        bins, filling, centres = (table.to(rows.device).index_select(0, best) for table in (self.bins, self.filling, self.centres))
+        weights = rows.gather(1, bins).float().add_(filling).softmax(-1)
+        return (weights * centres).sum(-1).view(logits.shape[:-1])
+
+
 def uniform_binning(bins: int = 256) -> Binning:
     """`bins` equal bins on [-1, 1], each half-open but the last, which owns 1.0."""
     edges = np.linspace(-1.0, 1.0, bins + 1)

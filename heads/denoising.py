@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from jaxtyping import Float, Int
@@ -76,26 +77,31 @@ class Ancestral:
 
 
 class Implicit:
-    """DDIM without noise (η = 0; eq. 12 of its paper). Written out, unlike the others: diffusers' step costs as much as a third of a
-    small network's pass. As there, the noise is that of the unclipped estimate."""
+    """DDIM without noise (η = 0; eq. 12 of its paper): √ᾱ' · clean + √(1 - ᾱ') · noise, ᾱ' at the next level. Written out, unlike the
+    others: diffusers' step costs as much as a third of a small network's pass. As there, the noise is that of the unclipped estimate."""
 
     def __init__(self, levels: list[int], schedule: Schedule) -> None:
         self.levels, self.schedule = levels, schedule
         signals = [float(schedule.signal(level)) for level in levels] + [1.0]
-        self.signals = dict(zip(levels, pairwise(signals), strict=True))
+        self.roots = {level: (now**0.5, (1 - now) ** 0.5, after**0.5, (1 - after) ** 0.5)
+                      for level, (now, after) in zip(levels, pairwise(signals), strict=True)}
+        """√ᾱ and √(1 - ᾱ) of a level and of the one after it."""
 
     def start(self) -> Step:
         return self.step
 
     def step(self, predicted: Tensor, level: int, noisy: Tensor) -> Tensor:
-        signal, after = self.signals[level]
+        """In as few operations as it takes: each costs a fiftieth of a small network's pass."""
+        signal, noise, signal_after, noise_after = self.roots[level]
         if self.schedule.prediction == "epsilon":
-            noise, clean = predicted, (noisy - (1 - signal) ** 0.5 * predicted) / signal**0.5
-        else:
-            noise, clean = (noisy - signal**0.5 * predicted) / (1 - signal) ** 0.5, predicted
-        if self.schedule.clip is not None:
-            clean = clean.clamp(-self.schedule.clip, self.schedule.clip)
-        return after**0.5 * clean + (1 - after) ** 0.5 * noise
+            clean = self._clipped(torch.sub(noisy, predicted, alpha=noise) / signal)
+            return (signal_after * clean).add_(predicted, alpha=noise_after)
+        kept = noise_after / noise
+        return (kept * noisy).add_(predicted, alpha=-kept * signal).add_(self._clipped(predicted), alpha=signal_after)
+
+    def _clipped(self, clean: Tensor) -> Tensor:
+        clip = self.schedule.clip
+        return clean if clip is None else clean.clamp(-clip, clip)
 
 
 @dataclass(frozen=True)

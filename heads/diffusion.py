@@ -120,7 +120,7 @@ class Diffusion(Head):
         read = self.denoiser.condition(context)
         shape = (len(read), n, self.output.horizon, self.output.action_dim)
         chunk = start = initial_noise(shape, noise, like=read).flatten(0, 1)
-        read = read.repeat_interleave(n, 0)
+        read = read if n == 1 else read.repeat_interleave(n, 0)
         kept, frozen = (None, None) if prefix is None else for_every_draw(prefix, shape, like=read)
         denoise = self.sampler.start()
         for level in self.sampler.levels:
@@ -137,7 +137,7 @@ class Diffusion(Head):
 
     def predict(self, chunk: Float[Tensor, "n t a"], level: int, condition: Float[Tensor, "n ..."]) -> Float[Tensor, "n t a"]:
         """The network's output, with classifier-free guidance if configured: both predictions in one pass."""
-        share = self.share(torch.full((len(chunk),), level, device=chunk.device))
+        share = torch.full((len(chunk),), (level + 1) / self.config.train_steps, device=chunk.device)
         scale = self.config.guidance_scale
         if scale == 1.0:
             return self.denoiser(chunk, share, condition)
@@ -146,7 +146,7 @@ class Diffusion(Head):
         return blind + scale * (seeing - blind)
 
     def share(self, level: Tensor) -> Tensor:
-        """The denoiser's noise level in (0, 1] for an integer DDPM level."""
+        """The denoiser's noise level in (0, 1] for integer DDPM levels."""
         return (level + 1) / self.config.train_steps
 
     def hidden_now_and_then(self, condition: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:

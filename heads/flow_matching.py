@@ -57,7 +57,7 @@ def between(clean: Float[Tensor, "n t a"], noise: Float[Tensor, "n t a"], time: 
 def euler(field: VelocityField, chunk: Tensor, steps: int) -> Tensor:
     """First order: one evaluation a step."""
     for index in range(steps):
-        chunk = chunk - field(chunk, 1.0 - index / steps) / steps
+        chunk = torch.sub(chunk, field(chunk, 1.0 - index / steps), alpha=1.0 / steps)
     return chunk
 
 

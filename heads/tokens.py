@@ -24,7 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from backbones.context import Context
-from heads.binning import openvla_binning, uniform_binning
+from heads.binning import Windows, openvla_binning, uniform_binning
 from heads.decoder import DECODERS, DecoderConfig, FlatDecoder
 from heads.head import Guide, Head, Loss, Output, Prefix
 from robot_io import UserError
@@ -67,6 +67,7 @@ class Tokens(Head):
         super().__init__()
         self.config, self.output = config, output
         self.binning = BINNINGS[config.binning](config.bins)
+        self.windows = Windows.of(self.binning, config.window)
         self.decoder = DECODERS[config.decoder.kind](config.decoder, output)
         self.classify = nn.Linear(self.decoder.features, output.action_dim * (config.basis or config.bins))
         if config.basis is not None:
@@ -112,10 +113,7 @@ class Tokens(Head):
 
     def likeliest(self, logits: Float[Tensor, "b t a c"]) -> Float[Tensor, "b t a"]:
         """The mean of the distribution within `config.window` of its likeliest bin."""
-        centres = self.binning.decode(torch.arange(self.config.bins, device=logits.device))
-        best = self.binning.decode(logits.argmax(-1, keepdim=True))
-        outside = (centres - best).abs() > self.config.window
-        return (logits.masked_fill(outside, -torch.inf).softmax(-1) * centres).sum(-1)
+        return self.windows.mean(logits)
 
     def log_prob(self, context: Context, actions: Float[Tensor, "b t a"]) -> Float[Tensor, "b t a"]:
         """Log-probability of each number's bin at temperature 1. Their sum over T and A is that of the chunk."""

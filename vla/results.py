@@ -46,6 +46,18 @@ def save_rows(path: Path | str, rows: Iterable[Row]) -> None:
     write_text(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
+def merge_rows(path: Path | str, rows: Iterable[Row]) -> None:
+    """Add rows to those in a file, each in the place of the one with its cell and metric, if there is one."""
+    rows = list(rows)
+    known = load_rows(path) if Path(path).is_file() else []
+    new = {_name(row): row for row in rows}
+    save_rows(path, [new.pop(_name(row), row) for row in known] + list(new.values()))
+
+
+def _name(row: Row) -> str:
+    return json.dumps([row["cell"], row["metric"]], sort_keys=True)
+
+
 def load_rows(path: Path | str) -> list[Row]:
     try:
         rows = json.loads(Path(path).read_text())

@@ -35,7 +35,7 @@ class Seen:
 
     def repeat(self, n: int) -> Seen:
         """Every sample n times, consecutively."""
-        return self.each(lambda tensor: tensor.repeat_interleave(n, 0))
+        return self if n == 1 else self.each(lambda tensor: tensor.repeat_interleave(n, 0))
 
     def hide(self, stand_ins: Sequence[Tensor], hidden: Bool[Tensor, " b"]) -> Seen:
         """The same, but where `hidden`, with the stand-ins in place of the parts: what is seen by who sees nothing."""

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heads.binning import classes_to_ids, ids_to_classes, openvla_binning, uniform_binning
+from heads.binning import Windows, classes_to_ids, ids_to_classes, openvla_binning, uniform_binning
 
 VOCABULARY = 32000
 
@@ -64,3 +64,14 @@ def test_uniform_bins_are_all_reachable_and_hold_their_own_centres():
 
 def test_any_shape_is_kept():
     assert uniform_binning(8).encode(torch.zeros(2, 3, 4)).shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize("binning", [uniform_binning(16), openvla_binning(16)], ids=["uniform", "openvla"])
+@pytest.mark.parametrize("reach", [0.0, 0.25, 2.0])
+def test_the_mean_within_a_window_is_that_of_the_distribution_cut_to_it(binning, reach):
+    logits = 3 * torch.randn(50, 3, 16, generator=torch.Generator().manual_seed(0))
+    logits[0, 0, 0] = logits[0, 1, -1] = 50.0  # the window reaches over either end
+    centres = binning.centres.float()
+    outside = (centres - centres[logits.argmax(-1, keepdim=True)]).abs() > reach
+    expected = (logits.masked_fill(outside, -torch.inf).softmax(-1) * centres).sum(-1)
+    torch.testing.assert_close(Windows.of(binning, reach).mean(logits), expected)

@@ -8,7 +8,7 @@ import pytest
 
 from robot_io import UserError
 from vla.evaluate.statistics import rate
-from vla.results import fill, load_rows, markdown, save_rows, show
+from vla.results import fill, load_rows, markdown, merge_rows, save_rows, show
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,3 +88,11 @@ def test_bad_files_are_one_clear_error(tmp_path, content, message):
         (tmp_path / "x.json").write_text(content)
     with pytest.raises(UserError, match=message):
         load_rows(tmp_path / "x.json")
+
+
+def test_merged_rows_take_the_place_of_those_with_their_cell_and_metric(tmp_path):
+    path = tmp_path / "some.json"
+    a, b, seconds = {"policy": "a"}, {"policy": "b"}, "cycle_seconds"
+    merge_rows(path, [row(a, successes=1), row(b, successes=2)])
+    merge_rows(path, [row(b, seconds, 3), row(a, successes=4)])
+    assert load_rows(path) == [row(a, successes=4), row(b, successes=2), row(b, seconds, 3)]

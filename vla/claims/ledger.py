@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vla.claims import chunked_rl, perception
+from vla.claims import chunked_rl, heads, perception
 from vla.claims.claim import Claim
 
 VLM4VLA, OPENVLA, OBEYED = "VLM4VLA (arXiv 2601.03309)", "OpenVLA (arXiv 2406.09246)", "OBEYED-VLA (arXiv 2512.22519)"
@@ -30,5 +30,6 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("A3", f"{OPENVLA}, table 1", "Full fine-tuning beats tuning the last layer only.", "backbones",
           {"start": "pretrained", "tuned": "all of it"}, {"start": "pretrained", "tuned": "last layer only"}, setting=TINY),
     *perception.CLAIMS,
+    *heads.CLAIMS,
     *chunked_rl.CLAIMS,
 )
