@@ -12,18 +12,20 @@ included. The regression head is imitated on the backbone that imitation with th
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from heads import HEADS
 from vla.collect import collect
 from vla.evaluate.evaluate import EvaluationResult, evaluate, pool
 from vla.evaluate.seeds import seeds as scenes_of
-from vla.evaluate.statistics import percent
+from vla.evaluate.statistics import compare, mean_of, percent
 from vla.policy import Policy
 from vla.recipe import Recipe, load_recipe
 from vla.results import Row, save_rows
@@ -126,6 +128,7 @@ def main() -> None:
     asked = Asked(options.run, tuple(options.set), options.tag)
     if options.tables:
         save_rows(options.out, [row for part in finished(asked, options.trials) for row in part])
+        print("\n".join(pairs(asked, options.trials)))
         return
     for seed in options.seeds:
         for data in options.data:
@@ -176,20 +179,40 @@ def tried(folder: Path, data: str, scenes: str, split: str, trials: int) -> Eval
 
 
 def finished(asked: Asked, trials: int) -> Iterator[list[Row]]:
-    """Rows of every policy, data set and scenes, of all training seeds with so many test trials."""
-    for data in DATA:
-        for scenes in SCENES:
-            for cell in CELLS:
-                if data != _first(data) and not cell.critic:
-                    continue
-                folders = [asked.folder(cell, data, seed) for seed in range(10)]
-                files = {folder: _trials_of(folder, scenes, "test") for folder in folders}
-                counts = {folder: len(file.read_text().splitlines()) for folder, file in files.items() if file.exists()}
-                if done := [tried(folder, data, scenes, "test", min(trials, count)) for folder, count in counts.items()]:
-                    found = pool(done)
-                    metrics = {"success": found.success, "cycle_seconds": found.cycle_seconds}
-                    named = {"policy": cell.name, "data": data, "scenes": scenes, "training seeds": str(len(done))}
-                    yield found.rows_of(metrics, named, "python benchmarks/chunked_rl.py")
+    """Rows of every policy, data set and scenes, of all training seeds' test trials."""
+    for data, scenes, cell in itertools.product(DATA, SCENES, CELLS):
+        if (data == _first(data) or cell.critic) and (done := _tested(asked, cell, data, scenes, trials)):
+            found = pool(list(done.values()))
+            metrics = {"success": found.success, "cycle_seconds": found.cycle_seconds}
+            named = {"policy": cell.name, "data": data, "scenes": scenes, "training seeds": str(len(done))}
+            yield found.rows_of(metrics, named, "python benchmarks/chunked_rl.py")
+
+
+def pairs(asked: Asked, trials: int) -> Iterator[str]:
+    """Every policy against the one that it begins with, on the trials that both have of the same training seed and scene."""
+    named = {cell.name: cell for cell in CELLS}
+    for data, scenes, cell in itertools.product(DATA, SCENES, CELLS):
+        first = named.get(cell.init or "")
+        if first is None or (data != _first(data) and not cell.critic):
+            continue
+        mine, theirs = ({(seed, trial.seed): trial for seed, found in _tested(asked, each, data, scenes, trials).items() for trial in found.trials}
+                        for each in (cell, first))
+        if both := sorted(mine.keys() & theirs.keys()):
+            found = compare({i: mine[key].success for i, key in enumerate(both)}, {i: theirs[key].success for i, key in enumerate(both)})
+            solved = [key for key in both if mine[key].success and theirs[key].success]
+            faster = mean_of([theirs[key].seconds - mine[key].seconds for key in solved])
+            before = np.mean([theirs[key].seconds for key in solved])
+            yield (f"{cell.name} against {first.name}, {data}, {scenes}: {100 * found.difference:+.1f} points of {len(both)} ({found.a_only} against "
+                   f"{found.b_only} where they differ, p = {found.p_value:.2g}); on the {len(solved)} that both solve {faster.mean:.2f} s faster "
+                   f"[{faster.low:.2f}, {faster.high:.2f}] of {before:.2f} s, {100 * faster.mean / before:.0f} %")
+
+
+def _tested(asked: Asked, cell: Cell, data: str, scenes: str, trials: int) -> dict[int, EvaluationResult]:
+    """Test trials by training seed, as far as there are any."""
+    folders = {seed: asked.folder(cell, data, seed) for seed in range(10)}
+    files = {seed: _trials_of(folder, scenes, "test") for seed, folder in folders.items()}
+    counts = {seed: len(file.read_text().splitlines()) for seed, file in files.items() if file.exists()}
+    return {seed: tried(folders[seed], data, scenes, "test", min(trials, count)) for seed, count in counts.items()}
 
 
 def _trials_of(folder: Path, scenes: str, split: str) -> Path:
