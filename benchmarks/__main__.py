@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import caching, loading, recording, stepping
+from benchmarks import caching, crews, loading, memory, recording, stepping
 from benchmarks.peer import Peer
 from benchmarks.rounds import Measured, Ratio, rows_of
 from vla.files import write_text
@@ -26,7 +26,8 @@ OUT, PAGE = Path("docs/results/speed.json"), Path("benchmarks/results.md")
 
 
 def main() -> None:
-    parts = {"recording": recording.measure, "loading": loading.measure, "stepping": stepping.measure, "caching": caching.measure}
+    parts = {"recording": recording.measure, "loading": loading.measure, "stepping": stepping.measure,
+             "caching": caching.measure, "crews": crews.measure, "memory": memory.measure}
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="what to measure; everything if left out")
     parser.add_argument("--lerobot", help="an interpreter that has lerobot==0.4.4")
@@ -41,8 +42,10 @@ def main() -> None:
         data = arguments.data or collected(scratch / "data", arguments.episodes)
         for name in chosen:
             found += parts[name](data, arguments.episodes, scratch, Peer(arguments.lerobot))
-    kept = [row for row in load_rows(OUT) if row["cell"]["part"] not in chosen] if OUT.exists() else []
-    rows = kept + rows_of(found, "python -m benchmarks")
+    measured = rows_of(found, "python -m benchmarks")
+    cells = [row["cell"] for row in measured]
+    rows = [row for row in (load_rows(OUT) if OUT.exists() else []) if row["cell"] not in cells] + measured
+    rows.sort(key=lambda row: list(parts).index(row["cell"]["part"]))
     save_rows(OUT, rows)
     table = markdown(rows)
     write_text(PAGE, f"# Speed\n\nMade by `python -m benchmarks` on {os.cpu_count()} cores (one thread used), torch {torch.__version__}; "
