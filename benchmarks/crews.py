@@ -1,6 +1,7 @@
-"""Two gloo processes against one process of one thread, at the same global batch, frozen perception cached. Wall-clock, so on a quiet machine.
+"""Two gloo processes against one process of one thread, at the same global batch, frozen perception cached.
 
-That the losses are the same is a test: tests/vla/train/test_crew.py.
+Wall-clock needs two cores that nothing else uses. CPU time of the busier process, communication included, is what a step would take on such
+cores but for the time in which it waits for the other. That the losses are the same is a test: tests/vla/train/test_crew.py.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +19,50 @@ from benchmarks.peer import Peer
 from benchmarks.rounds import Measured, Ratio
 from vla.recipe import load_recipe
 
-BATCH, STEPS, WARM = 64, 40, 10
+BATCH, STEPS, WARM = 256, 20, 4
 
 
 def measure(data: Path, episodes: int, scratch: Path, peer: Peer) -> list[Measured | Ratio]:
     times = {processes: steps(data, scratch, processes) for processes in (1, 2)}
-    rates = {processes: [BATCH / seconds for seconds in values] for processes, values in times.items()}
-    what = f"training raw, batch of {BATCH}"
-    return [*(Measured("crews", what, f"{processes} gloo process{'es' * (processes > 1)}", "samples per second", values)
-              for processes, values in rates.items()), Ratio("crews", f"{what}: two processes against one", rates[2], rates[1])]
+    found: list[Measured | Ratio] = []
+    for clock in ("wall", "cpu"):
+        what, unit = f"training raw, batch of {BATCH}, {clock} time", f"samples per {clock} second"
+        rates = {processes: [BATCH / seconds for seconds in by_clock[clock]] for processes, by_clock in times.items()}
+        found += [Measured("crews", what, f"{processes} gloo process{'es' * (processes > 1)}", unit, values)
+                  for processes, values in rates.items()]
+        found.append(Ratio("crews", f"{what}: two processes against one", rates[2], rates[1]))
+    return found
 
 
-def steps(data: Path, scratch: Path, processes: int) -> list[float]:
-    """Seconds of each step but the first ones."""
-    recipe = load_recipe("raw", [f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.batch_size={BATCH}", "train.log_every=1",
-                                 f"train.steps={STEPS}", "train.val_every=1000000"])
-    file, run = scratch / f"crew-{processes}.yaml", scratch / f"crew-{processes}"
+def steps(data: Path, scratch: Path, processes: int) -> dict[str, list[float]]:
+    """Seconds of each step but the first ones, by clock; of the process that took longest."""
+    recipe = load_recipe("raw", [f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.batch_size={BATCH}"])
+    file = scratch / "crew.yaml"
     file.write_text(recipe.to_yaml())
-    together = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    subprocess.run([sys.executable, "-m", *together, "vla.cli", "train", str(file), "--run", str(run)], check=True,
-                   env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return list(np.diff([row["seconds"] for row in rows if "loss" in row])[WARM:])
+    out = scratch / f"crew-{processes}"
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "benchmarks.crews",
+                    str(file), str(out)], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    all_of = [json.loads(path.read_text()) for path in out.glob("*.json")]
+    assert len(all_of) == processes
+    return {clock: list(np.max([one[clock] for one in all_of], 0)) for clock in ("wall", "cpu")}
+
+
+def process(recipe_file: str, out: str) -> None:
+    """One of them: takes the steps and writes down how long each took."""
+    from vla.train.display import Display
+    from vla.train.loop import Trainer
+    from vla.train.run import Run
+
+    recipe = load_recipe(recipe_file)
+    trainer = Trainer(recipe, Run(recipe, Path(out) / "run"), Display(False))
+    trainer._open_pictures()
+    marks = []
+    for step in range(STEPS + 1):
+        marks.append((time.perf_counter(), time.process_time()))
+        trainer.advance(step)
+    wall, cpu = np.diff(np.array(marks)[WARM:], axis=0).T.tolist()
+    (Path(out) / f"{trainer.crew.rank}.json").write_text(json.dumps({"wall": wall, "cpu": cpu}))
+
+
+if __name__ == "__main__":
+    process(*sys.argv[1:])

@@ -39,7 +39,7 @@ def streaming(data: Path, scratch: Path) -> list[Measured | Ratio]:
     """An epoch of pictures, in memory of which they are ten times as large; nothing is trained."""
     frames = load_recipe("raw", [f"data.root={data}"])
     decoded = 2 * 3 * 128 * 128 * len(opened(data, scratch).demonstrations.actions) / 1e6
-    trainer = opened(data, scratch, "train.cache_features=false", "data.store=stream", f"data.stream_gb={decoded / TIMES / 1e3}")
+    trainer = opened(data, scratch, "train.cache_features=false", "data.store=stream", f"data.stream_gb={decoded / TIMES / 1e3}", "data.workers=1")
     size, before, peak = frames.train.batch_size, resident_mb(), 0.0
     for step in range(len(trainer.demonstrations.training) // size):
         trainer.state.step = step

@@ -22,7 +22,7 @@ from vla.train import train
 ROOT = Path(__file__).parents[3]
 # No dropout: processes draw their own noise. A batch of 7 in two parts: 4 and 3 samples, then 2 and 2, 2 and 1.
 SAME = ("backbone.layers=2", "head.decoder.dropout=0", "train.batch_size=7", "train.accumulate=2", "train.steps=6", "train.save_every=3", "train.log_every=1",
-        "train.val_every=2", "train.device=cpu", "tuning.vision=frozen", "train.feature_dtype=float32")
+        "train.val_every=2", f"train.device={'cpu' if torch.accelerator.is_available() else 'auto'}", "tuning.vision=frozen", "train.feature_dtype=float32")
 TOLERANCE = 1e-5
 """Of losses, relative: another order of summation."""
 
