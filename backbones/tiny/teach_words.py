@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("scenes", type=Path)
     parser.add_argument("--exam", type=Path, action="append", default=[], help="scenes never trained on; may be repeated")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1200, help="of speaking")
+    parser.add_argument("--steps", type=int, default=1300, help="of speaking")
     parser.add_argument("--looks", type=int, default=700, help="steps of the lens")
     parser.add_argument("--batch", type=int, default=32, help="scenes per step")
     parser.add_argument("--rate", type=float, default=1e-3)

@@ -39,6 +39,15 @@ def test_the_published_size_is_that_of_the_hub():
     assert backbone.vlm.vision_backbone.featurizer.patch_embed.num_patches == 256
 
 
+def test_little_of_it_is_new_at_the_published_size():
+    """The projections of state and tokens; the action queries are none: zeros are read at their places (arXiv 2502.19645)."""
+    made = BACKBONES.load("openvla_oft")
+    with torch.device("meta"):
+        backbone = made(made.Config(queries=56), Inputs(views=2, image_size=(224, 224), state_dim=8, token_dim=1024))
+    new = sum(p.numel() for name, p in backbone.named_parameters() if name.startswith(backbone.new_modules))
+    assert 0 < new < 0.01 * sum(p.numel() for p in backbone.parameters())
+
+
 def test_the_prompt_is_openvlas(folder):
     from backbones.openvla.prompt import encode, sentence
 

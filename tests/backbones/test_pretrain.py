@@ -7,9 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from backbones.tiny.examine_words import judge_captions
 from backbones.tiny.model import Tiny
 from backbones.tiny.pretrain import METRE, Teacher, auroc, distribution, pretrain
 from backbones.tiny.scenes import ARRAYS, EMPTY, HELD_OUT, VIEWS, N, open_arrays, scenes
+from backbones.tiny.sentences import things
+from perception import PERCEPTION
+from perception.percept import Batch, raw
+from robot_io import UserError
 from robot_io.tabletop.scene import COLORS, SHAPES
 
 
@@ -88,3 +93,23 @@ def test_a_few_steps_leave_weights_that_the_backbone_takes(arrays, tmp_path):
     fresh.load_pretrained()
     assert torch.equal(fresh.query, load_file(out)["query"])
     assert out.with_suffix(".jsonl").exists()
+
+
+def summary(views: dict[str, np.ndarray], **options: str) -> list[str]:
+    """What `summary` with captioner `tiny` says of pictures `uint8 [B, H, W, 3]`."""
+    front_end = PERCEPTION.load("summary")(PERCEPTION.configure({"kind": "summary", "captioner": {"kind": "tiny", **options}}))
+    count = len(next(iter(views.values())))
+    batch = Batch({name: torch.from_numpy(value) for name, value in views.items()}, torch.zeros(count, 1), ["go"] * count)
+    assert front_end.state_dict() == {}, "a policy folder does not carry the speaker"
+    return front_end(batch, raw(batch)).text
+
+
+def test_the_shipped_speaker_tells_what_is_there(arrays):
+    views = {view: arrays["images"][:, v] for v, view in enumerate(VIEWS)}
+    truths = [things({name: arrays[name][i] for name in ARRAYS}) for i in range(12)]
+    hits, there = judge_captions(summary(views), truths)["named"]
+    assert hits > 0.5 * there > 5, "one pair of sixty is right by chance"
+    assert summary(dict(reversed(views.items()))) == summary(views), "whatever the order of the cameras"
+    assert set(summary(views, question="how many objects are there?")) <= {"one", "two", "three", "four", "five", "six", "seven"}
+    with pytest.raises(UserError, match="'wrist'"):
+        summary({"front": views["front"]})
