@@ -19,6 +19,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -202,7 +203,7 @@ def _suite(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _numpy_seeded(seed: int) -> Any:
+def _numpy_seeded(seed: int) -> Iterator[None]:
     """numpy's global generator, from which robosuite draws, as it was afterwards."""
     before = np.random.get_state()
     np.random.seed(seed)
