@@ -52,8 +52,10 @@ SETS = {
     "failed": Recorded("Clumsy", 15, "inner", 5000),
 }
 """34 episodes, of which about 30 succeed."""
-DATA = {"random starts": ("random",), "random starts and failures": ("random", "failed"), "fixed starts": ("fixed",)}
-"""What is learnt from; imitation takes the first of them."""
+ROLLOUTS, FIRST_ROLLOUT = 40, 6000
+DATA = {"random starts": ("random",), "random starts and failures": ("random", "failed"), "random starts and rollouts": ("random", "rollouts"),
+        "fixed starts": ("fixed",)}
+"""What is learnt from; imitation takes the first of them. Rollouts are those of the policy that reinforcement learning begins with."""
 SCENES = ("as demonstrated", "unseen positions")
 
 
@@ -85,7 +87,7 @@ CELLS = (
     Cell(DIFFUSION, "raw", IMITATION),
     Cell(REGRESSED, "imitate", ("optim.actor_learning_rate=1e-3", "optim.steps=800"), DIFFUSION, REGRESSION),
     Cell("regression + as much imitation", "imitate", (), REGRESSED),
-    Cell("regression + CO-RFT", "co_rft", ("algorithm.actor_after=300", "algorithm.bc_weight=0.3"), REGRESSED),
+    Cell("regression + CO-RFT", "co_rft", ("algorithm.actor_after=300", "algorithm.bc_weight=1"), REGRESSED),
     Cell("diffusion + as much imitation", "imitate", (), DIFFUSION),
     Cell("diffusion + Q-chunking, best of 32", "q_chunking", (DRAWING,), DIFFUSION),
     Cell("diffusion + n-step TD, best of 32", "n_step", (DRAWING,), DIFFUSION),
@@ -156,7 +158,7 @@ def recorded(name: str, asked: Asked) -> Path:
 def trained(cell: Cell, data: str, seed: int, asked: Asked) -> Path:
     """The run of a policy and training seed, made if it is not there."""
     folder = asked.folder(cell, data, seed)
-    roots = [recorded(name, asked) for name in DATA[data if cell.critic else _first(data)]]
+    roots = [recorded(name, asked) for name in DATA[data if cell.critic else _first(data)] if name != "rollouts"]
     if cell.init is None:
         area = SETS[DATA[data][0]].area
         recipe = load_recipe(cell.preset, [*cell.overrides, f"data.root={roots[0]}", f"robot={robot(area)}", f"train.seed={seed}",
@@ -164,6 +166,10 @@ def trained(cell: Cell, data: str, seed: int, asked: Asked) -> Path:
         train(recipe, folder, progress=False)
         return folder
     init = trained(next(other for other in CELLS if other.name == cell.init), data, seed, asked)
+    if cell.critic and "rollouts" in DATA[data]:
+        roots.append(init / "rollouts")
+        collect(robot(SETS[DATA[data][0]].area), roots[-1], episodes=asked.episodes or ROLLOUTS, seed0=FIRST_ROLLOUT, policy=init / "policy",
+                progress=False)
     if cell.head is not None:
         before, init = init, folder / "start"
         if not init.exists():
