@@ -1,4 +1,4 @@
-"""Chunked offline RL against imitation on the tabletop, from thirty demonstrations of uneven quality (`benchmarks.uneven`).
+"""Chunked offline RL against imitation on the tabletop, from sixty demonstrations of uneven quality (`benchmarks.uneven`).
 
     python benchmarks/chunked_rl.py --run runs/chunked_rl                                  # everything; goes on where it stopped
     python benchmarks/chunked_rl.py --only CO-RFT --seeds 0 --data "fixed starts"          # a part of it
@@ -47,11 +47,11 @@ class Recorded:
 
 
 SETS = {
-    "random": Recorded("Uneven", 34, "inner"),
-    "fixed": Recorded("Uneven", 34, "middle"),
+    "random": Recorded("Uneven", 66, "inner"),
+    "fixed": Recorded("Uneven", 66, "middle"),
     "failed": Recorded("Clumsy", 15, "inner", 5000),
 }
-"""34 episodes, of which about 30 succeed."""
+"""66 episodes, of which about 60 succeed."""
 ROLLOUTS, FIRST_ROLLOUT = 40, 6000
 DATA = {"random starts": ("random",), "random starts and failures": ("random", "failed"), "random starts and rollouts": ("random", "rollouts"),
         "fixed starts": ("fixed",)}
@@ -75,7 +75,7 @@ class Cell:
         return self.init is not None and self.preset != "imitate"
 
 
-IMITATION = ("train.batch_size=32", "train.steps=400", "train.save_every=200")
+IMITATION = ("train.batch_size=32", "train.steps=600", "train.save_every=200")
 REGRESSION = {"kind": "regression", "trunk": {"kind": "fc", "width": 256}}
 SHORT = ("optim.steps=1000", "optim.batch_size=64", "optim.refresh=25", "optim.tau=0.05", "optim.val_every=200", "optim.save_every=500",
          "optim.critic_learning_rate=1e-3", "optim.actor_learning_rate=3e-4", "critic.width=48", "critic.layers=1", "data.rewards.gamma=0.97")

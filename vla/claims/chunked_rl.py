@@ -5,7 +5,7 @@ from __future__ import annotations
 from vla.claims.claim import Claim
 
 CORFT, QC = "CO-RFT (arXiv 2508.02219)", "Q-chunking (arXiv 2507.07969)"
-UNEVEN = "34 demonstrations of uneven quality; `tiny`, imitated for 400 steps, backbone frozen, 1,000 steps"
+UNEVEN = "66 demonstrations of uneven quality; `tiny`, imitated for 600 steps, backbone frozen, 1,000 steps"
 REGRESSED = {"policy": "imitation, regression", "data": "random starts", "scenes": "as demonstrated"}
 CLIMBED = {**REGRESSED, "policy": "regression + CO-RFT"}
 DIFFUSION = {**REGRESSED, "policy": "imitation, diffusion"}
