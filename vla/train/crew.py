@@ -44,7 +44,7 @@ class Crew:
         # Some parameters take no part in some steps: a projection of tokens while there are none.
         self.accelerator = Accelerator(  # which finds the others on a machine without accelerators only if told that it is one
             cpu=train.device == "cpu" or not torch.accelerator.is_available(), mixed_precision={"float32": "no", "bfloat16": "bf16"}[train.precision],
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)])
         self.rank, self.size = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
         self.shards = train.shard and self.size > 1
