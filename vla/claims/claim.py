@@ -7,7 +7,7 @@ the same scenes, which makes this interval too wide rather than too narrow: an "
 
     holds          the whole interval lies beyond `margin` on the published side
     does not       the whole interval lies on the other side of it
-    undecided      the interval holds both
+    undecided      the interval holds both; or nothing could have failed: who succeeds in 5 % cannot lose 10 points
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ def judge(claim: Claim, results: Path) -> Finding:
         return Finding(claim, "not measured", more, None if claim.less is None else less)
     difference, low, high = apart(more, less, claim.ratio)
     verdict: Verdict = "holds" if low > claim.margin else "does not" if high < claim.margin else "undecided"
+    if verdict == "holds" and claim.margin < 0 and claim.metric in SHARES and claim.ratio * less["low"] <= -claim.margin:
+        verdict = "undecided"
     return Finding(claim, verdict, more, None if claim.less is None else less, difference, low, high)
 
 

@@ -40,7 +40,7 @@ def test_the_interval_covers_the_true_difference():
 
 @pytest.mark.parametrize("more, less, options, verdict", [
     (90, 40, {}, "holds"), (40, 90, {}, "does not"), (72, 70, {}, "undecided"),
-    (89, 90, {"margin": -0.2}, "holds"), (40, 90, {"margin": -0.2}, "does not"), (75, 90, {"margin": -0.2}, "undecided"),
+    (89, 90, {"margin": -0.2}, "holds"), (20, 10, {"margin": -0.2}, "undecided"), (40, 90, {"margin": -0.2}, "does not"), (75, 90, {"margin": -0.2}, "undecided"),
     (85, 90, {"ratio": 0.7}, "holds"), (40, 90, {"ratio": 0.7}, "does not")])
 def test_verdicts(tmp_path: Path, more: int, less: int, options: dict, verdict: str):
     save_rows(tmp_path / "t.json", [row("ours", more, 100), row("theirs", less, 100)])
