@@ -137,7 +137,7 @@ class Diffusion(Head):
 
     def predict(self, chunk: Float[Tensor, "n t a"], level: int, condition: Float[Tensor, "n ..."]) -> Float[Tensor, "n t a"]:
         """The network's output, with classifier-free guidance if configured: both predictions in one pass."""
-        share = torch.full((len(chunk),), (level + 1) / self.config.train_steps, device=chunk.device)
+        share = torch.full((len(chunk),), self.share(level), device=chunk.device)
         scale = self.config.guidance_scale
         if scale == 1.0:
             return self.denoiser(chunk, share, condition)
@@ -145,8 +145,8 @@ class Diffusion(Head):
         seeing, blind = self.denoiser(chunk.repeat(2, 1, 1), share.repeat(2), both).chunk(2)
         return blind + scale * (seeing - blind)
 
-    def share(self, level: Tensor) -> Tensor:
-        """The denoiser's noise level in (0, 1] for integer DDPM levels."""
+    def share(self, level: Tensor | int) -> Tensor | float:
+        """The denoiser's noise level in (0, 1] for integer DDPM levels, or for one."""
         return (level + 1) / self.config.train_steps
 
     def hidden_now_and_then(self, condition: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:

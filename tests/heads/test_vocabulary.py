@@ -7,44 +7,28 @@ import pytest
 import torch
 import torch.nn.functional as F
 from toy_context import OUTPUT, all_valid, chunk, context
+from toy_llama import STOP, having_read, prefix, toy_llama
 
 from backbones.context import Context
-from backbones.continuation import CausalContinuation, LanguageHead, run
+from backbones.continuation import LanguageHead, run
 from heads.binning import openvla_binning
 from heads.head import Output
 from heads.vocabulary import Codec, ParallelVocabulary, TokenConfig, Vocabulary
 from robot_io import UserError
 
 TOKENS = OUTPUT.horizon * OUTPUT.action_dim
-WORDS, STOP = 40, 2  # of 48 logits, the last 16 of 40 are actions
+WORDS = 40  # of 48 logits, the last 16 of 40 are actions
 SMALL = {"bins": 16}
 
 
 @pytest.fixture(scope="module")
 def llama():
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=48, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)).eval()
-
-
-def prefix(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings and mask of a prefix; that of the last sample is shorter."""
-    mask = torch.ones(batch, 5, dtype=torch.bool)
-    mask[-1, :2] = False
-    return torch.randn(batch, 5, 16, generator=torch.Generator().manual_seed(3)), mask
+    return toy_llama(48)
 
 
 def spoken(llama, batch: int) -> Context:
     """The context of a backbone that has read the prefix."""
-    from transformers import DynamicCache
-
-    embeds, mask = prefix(batch)
-    cache = DynamicCache(config=llama.config)
-    hidden = run(llama, embeds, mask, cache)
-    going_on = CausalContinuation(llama, WORDS, STOP, embeds, mask, hidden[:, -1], cache)
-    return Context(hidden, mask, hidden[:, -1:], continuation=going_on)
+    return having_read(llama, WORDS, batch)
 
 
 def all_at_once(llama, batch: int) -> Context:

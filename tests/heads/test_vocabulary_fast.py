@@ -7,23 +7,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from toy_context import OUTPUT, all_valid, chunk, context
+from toy_llama import STOP, having_read, prefix, toy_llama
 
 from backbones.context import Context
-from backbones.continuation import CausalContinuation, LanguageHead, run
+from backbones.continuation import LanguageHead, run
 from heads.vocabulary_fast import VocabularyFast
 from robot_io import UserError
 
-WORDS, STOP, SKIP = 200, 2, 5  # of 208 logits
+WORDS, SKIP = 200, 5  # of 208 logits
 COUNT = OUTPUT.horizon * OUTPUT.action_dim
 
 
 @pytest.fixture(scope="module")
 def llama():
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=208, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)).eval()
+    return toy_llama(208)
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +30,9 @@ def head() -> VocabularyFast:
     return made
 
 
-def prefix(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings and mask of a prefix; that of the last sample is shorter."""
-    mask = torch.ones(batch, 5, dtype=torch.bool)
-    mask[-1, :2] = False
-    return torch.randn(batch, 5, 16, generator=torch.Generator().manual_seed(3)), mask
-
-
 def spoken(llama, batch: int) -> Context:
     """The context of a backbone that has read the prefix."""
-    from transformers import DynamicCache
-
-    embeds, mask = prefix(batch)
-    cache = DynamicCache(config=llama.config)
-    hidden = run(llama, embeds, mask, cache)
-    return Context(hidden, mask, hidden[:, -1:], continuation=CausalContinuation(llama, WORDS, STOP, embeds, mask, hidden[:, -1], cache))
+    return having_read(llama, WORDS, batch)
 
 
 def test_tokens_are_the_last_ids_but_for_those_skipped_and_then_the_answer_ends(llama, head):

@@ -69,7 +69,10 @@ class Algorithm(nn.Module):
         """Once before the first step, with the contexts of all frames. The random state is that of the run's seed."""
 
     def critic_loss(self, batch: Batch) -> Loss:
-        raise NotImplementedError
+        """Every prefix on its own return, and nothing else."""
+        value, error = self.critic.regress(batch.context, batch.chunk, batch.target[:, None])
+        td = masked_mean(error, batch.valid)
+        return Loss(td, {"td": td.detach(), "q": masked_mean(value.detach(), batch.valid)})
 
     def actor_loss(self, batch: Batch) -> Loss | None:
         """None in steps in which the actor rests."""

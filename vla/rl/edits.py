@@ -23,7 +23,7 @@ from heads.critic import ChunkCritic
 from heads.edited import Edited, Editor
 from heads.head import Head, Loss, Output
 from robot_io.registry import ComponentConfig
-from vla.rl.algorithm import Algorithm, Batch, follower, masked_mean, move, values_fixed
+from vla.rl.algorithm import Algorithm, Batch, follower, move, values_fixed
 from vla.rl.q_chunking import candidates, require_draws
 
 
@@ -59,11 +59,6 @@ class Edits(Algorithm):
     def prepare(self, contexts: Context) -> None:
         require_draws(self.head, contexts)
         self.candidates = candidates(self.head, contexts, self.config.bootstrap_draws)
-
-    def critic_loss(self, batch: Batch) -> Loss:
-        value, error = self.critic.regress(batch.context, batch.chunk, batch.target[:, None])
-        td = masked_mean(error, batch.valid)
-        return Loss(td, {"td": td.detach(), "q": masked_mean(value.detach(), batch.valid)})
 
     def actor_loss(self, batch: Batch) -> Loss | None:
         if batch.step < self.config.actor_after:

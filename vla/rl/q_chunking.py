@@ -26,7 +26,7 @@ from heads.head import Head, Loss, Output
 from heads.one_step import OneStep, student_of
 from robot_io import UserError
 from robot_io.registry import ComponentConfig
-from vla.rl.algorithm import Algorithm, Batch, draws, follower, masked_mean, move, values_fixed
+from vla.rl.algorithm import Algorithm, Batch, draws, follower, move, values_fixed
 from vla.rl.contexts import in_parts, rows
 
 AT_ONCE = 256
@@ -68,11 +68,6 @@ class QChunking(Algorithm):
         require_draws(self.teacher, contexts)
         if self.config.extract == "best_of":
             self.candidates = candidates(self.teacher, contexts, self.config.bootstrap_draws)
-
-    def critic_loss(self, batch: Batch) -> Loss:
-        value, error = self.critic.regress(batch.context, batch.chunk, batch.target[:, None])
-        td = masked_mean(error, batch.valid)
-        return Loss(td, {"td": td.detach(), "q": masked_mean(value.detach(), batch.valid)})
 
     def actor_loss(self, batch: Batch) -> Loss | None:
         if self.config.extract == "best_of" or batch.step < self.config.actor_after:
