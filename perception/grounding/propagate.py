@@ -1,9 +1,10 @@
 """A light tracker: the pixels near the last mask that look like the thing and unlike what surrounds it.
 
 Histogram back-projection with a growing search window, after CamShift (Bradski, 1998): at the start each thing's colours and those
-around it are counted; at each step the pixels near its last place that are likelier its than the surroundings' form patches, and
-the patch that overlaps the last mask most is the thing. A thing that is covered is empty until it shows again near where it
-was last seen. About a millisecond a thing at 128×128.
+around it are counted; at each step the pixels near its last place that are likelier its than the surroundings' form patches. The
+thing is the patch that overlaps the last mask most, and every other that lies on it (an arm is of many colours), and what it
+covered before and looks just as it did. Holes stay open: what shows between two fingers is not the gripper. A thing that is
+covered is empty until it shows again near where it was last seen. About a millisecond a picture of two things at 128×128.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from scipy import ndimage
 
@@ -28,11 +29,13 @@ class Thing:
     Attributes:
         chance: `float32 [bins]`, per colour the probability that a pixel of it is the thing's.
         last: `bool [H, W]`, where it was last seen.
+        looked: `int64 [H, W]`, the colour bins of the picture in which it was.
         area: pixels at the start.
     """
 
     chance: Float[np.ndarray, " bins"]
     last: Bool[np.ndarray, "h w"]
+    looked: Int[np.ndarray, "h w"]
     area: int
 
 
@@ -43,7 +46,8 @@ class Propagate:
 
     class Config(ComponentConfig):
         kind: Literal["propagate"] = "propagate"
-        reach: float = Field(0.6, gt=0, description="how far beyond its box a thing is looked for, in box sizes")
+        reach: float = Field(1.0, gt=0, description="how far beyond its box a thing is looked for, in box sizes")
+        share: float = Field(0.3, gt=0, le=1, description="a further patch belongs to a thing if more of it lies on its last mask")
         least: float = Field(0.15, ge=0, le=1, description="below this share of its first area a thing counts as covered")
         most: float = Field(4.0, ge=1, description="above this share something else has been caught")
 
@@ -60,7 +64,7 @@ class Propagate:
         for mask, thing in zip(masks, memory, strict=True):
             if thing is not None and (found := self._find(bins, thing)) is not None:
                 mask[:] = found
-                thing = replace(thing, last=found)
+                thing = replace(thing, last=found, looked=bins)
             carried.append(thing)
         return carried, masks
 
@@ -68,7 +72,7 @@ class Propagate:
         window = np.zeros_like(mask)
         window[self._window(mask)] = True
         own, around = colours(picture, mask), colours(picture, window & ~mask)
-        return Thing(own / np.maximum(own + around, 1e-9), mask, int(mask.sum()))
+        return Thing(own / np.maximum(own + around, 1e-9), mask, colour_bins(picture), int(mask.sum()))
 
     def _find(self, bins: np.ndarray, thing: Thing) -> Bool[np.ndarray, "h w"] | None:
         rows, columns = self._window(thing.last)
@@ -78,11 +82,13 @@ class Propagate:
         sizes = np.bincount(patches.ravel(), minlength=count + 1).astype(float)
         shared = np.bincount(patches[thing.last[rows, columns]], minlength=count + 1).astype(float)
         sizes[0] = shared[0] = 0
-        best = int((shared + 1e-3 * sizes).argmax())
-        if not self.config.least * thing.area <= sizes[best] <= self.config.most * thing.area:
+        mine = shared > self.config.share * sizes
+        mine[int((shared + 1e-3 * sizes).argmax())] = True
+        mine[0] = False
+        if not self.config.least * thing.area <= sizes[mine].sum() <= self.config.most * thing.area:
             return None
-        found = np.zeros_like(thing.last)
-        found[rows, columns] = ndimage.binary_fill_holes(patches == best)
+        found = thing.last & (bins == thing.looked)
+        found[rows, columns] |= mine[patches]
         return found
 
     def _window(self, mask: Bool[np.ndarray, "h w"]) -> tuple[slice, slice]:

@@ -50,6 +50,27 @@ def test_propagation_lets_go_of_what_is_covered_and_finds_it_again():
     assert overlaps(masks, truth[None])[0, 0] > 0.8
 
 
+def gripper(x: int) -> tuple[np.ndarray, np.ndarray]:
+    """A dark palm with two light fingers, between which the table shows down to the picture's edge, where a bar closes them."""
+    picture = np.random.default_rng(0).integers(110, 140, (SIZE, SIZE, 3), dtype=np.uint8)
+    mask = np.zeros((SIZE, SIZE), bool)
+    for rows, columns, colour in ((slice(20, 28), slice(x, x + 24), (40, 40, 45)), (slice(28, 50), slice(x, x + 6), (225, 225, 220)),
+                                  (slice(28, 50), slice(x + 18, x + 24), (225, 225, 220)), (slice(50, 54), slice(x, x + 24), (40, 40, 45))):
+        picture[rows, columns], mask[rows, columns] = colour, True
+    return picture, mask
+
+
+def test_propagation_keeps_every_part_of_a_gripper_and_not_what_shows_between_its_fingers():
+    tracker = propagate()
+    picture, mask = gripper(16)
+    memory = tracker.start(picture, mask[None])
+    for x in (18, 20, 21):
+        picture, truth = gripper(x)
+        memory, masks = tracker.step(memory, picture)
+        assert overlaps(masks, truth[None])[0, 0] > 0.9
+        assert not masks[0, 32:46, x + 8:x + 16].any()
+
+
 def test_one_tracker_serves_two_episodes():
     tracker = propagate()
     memories = [tracker.start(scene(x, 20)[0], scene(x, 20)[1][None]) for x in (10, 35)]
