@@ -1,10 +1,11 @@
 """Success after the same CPU time: this project's default recipe against LeRobot's ACT and Diffusion Policy, on the same demonstrations and scenes.
 
+    python -m benchmarks.peers strip --data data/clean --out data/clean-rgb                 # LeRobot does not read our depth
     python -m benchmarks.peers train raw --data data/clean --run runs/peers                  # ours: a training for each of 5, 10, 20 minutes
     LEROBOT/bin/python benchmarks/peer/side.py train act data/clean-rgb runs/peers/act 300,600,1200         # ... and "diffusion, small"
     python -m benchmarks.peers try --run runs/peers --lerobot LEROBOT/bin/python            # docs/results/peers.json; then: python -m vla.results
 
-`data/clean` is what `vla collect` makes of `raw`'s robot; `clean-rgb` is the same without depth, which LeRobot does not read. One thread a
+`data/clean` is what `vla collect` makes of `raw`'s robot; `clean-rgb` is the same without depth. One thread a
 process; CPU seconds count from a process's start: imports, decoding, perception ahead of time, and for ours the steps that were
 taken to learn how many fit. What LeRobot is given stands in `benchmarks/peer/side.py`. The scenes are the first test scenes, the robot `raw`'s.
 """
@@ -19,6 +20,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from vla.evaluate.statistics import rate_of
 from vla.evaluate.trials import read_rows
@@ -44,10 +47,15 @@ def main() -> None:
     trying.add_argument("--lerobot", help="an interpreter that has lerobot==0.4.4 and this project's extra sim; without it, ours alone is tried")
     trying.add_argument("--trials", type=int, default=50)
     trying.add_argument("--marks", type=int, nargs="+", default=MARKS)
+    stripping = actions.add_parser("strip", help="a copy of a data set without depth")
+    stripping.add_argument("--data", type=Path, required=True)
+    stripping.add_argument("--out", type=Path, required=True)
     for one in (training, trying):
         one.add_argument("--run", type=Path, default=Path("runs/peers"))
     one_of = parser.parse_args()
-    if one_of.action == "train":
+    if one_of.action == "strip":
+        strip(one_of.data, one_of.out)
+    elif one_of.action == "train":
         for mark in one_of.marks:
             if not (one_of.run / f"{one_of.preset}-{mark}" / "trained.json").exists():  # a process each, whose clock starts at nothing
                 code = "from benchmarks.peers import train; import sys; train(*sys.argv[1:])"
@@ -55,6 +63,18 @@ def main() -> None:
     else:
         rows = [row for side, name in SIDES.items() for mark in one_of.marks for row in tried(side, name, mark, one_of)]
         save_rows(OUT, rows)
+
+
+def strip(data: Path, out: Path) -> None:
+    """A copy without the columns, statistics and files of depth."""
+    shutil.copytree(data, out, ignore=lambda _, names: [name for name in names if "depth" in name])
+    for path in out.rglob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.select([name for name in table.column_names if "depth" not in name]).replace_schema_metadata(None), path)
+    info, stats = (json.loads((out / "meta" / f"{name}.json").read_text()) for name in ("info", "stats"))
+    info["features"] = {name: feature for name, feature in info["features"].items() if "depth" not in name}
+    write_json(out / "meta" / "info.json", info)
+    write_json(out / "meta" / "stats.json", {name: value for name, value in stats.items() if "depth" not in name})
 
 
 def train(preset: str, data: str, root: str, mark: str) -> None:
