@@ -19,6 +19,6 @@ def test_a_twin_with_larger_pictures_repeats_the_trial(tmp_path):
     picture = tmp_path / "picture.png"
     assert poster(str(tmp_path / "policy"), 3, picture) is False  # six steps lift nothing
     strip = np.asarray(Image.open(picture))
-    assert strip.shape == (2 * SIZE, MOMENTS * (SIZE + GAP), 3)
+    assert strip.shape == (SIZE + GAP + (SIZE - GAP) // 2, MOMENTS * (SIZE + GAP), 3)
     first, last = strip[:SIZE, :SIZE], strip[:SIZE, -SIZE - GAP : -GAP]
     assert first.std() > 10 and np.abs(first.astype(int) - last).max() > 30, "the arm must be seen to move"
