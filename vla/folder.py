@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from heads import HEADS
 from robot_io import RobotSpec, UserError
 from robot_io.errors import misfits
+from vla.assembly import assemble
 from vla.normalize import Normalizer
 from vla.overrides import apply_overrides
-from vla.policy import Policy, assemble
+from vla.policy import Policy
 from vla.recipe import Recipe
 from vla.sealed import check_seal, sealing
 from vla.tuning import holds_quantized, is_adapter, plain_name, restore_quantized, tune, unwritten

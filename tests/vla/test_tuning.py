@@ -10,8 +10,9 @@ from rich.console import Console
 from torch import nn
 
 from robot_io import UserError
+from vla.assembly import assemble
 from vla.data import Demonstrations
-from vla.policy import Policy, assemble
+from vla.policy import Policy
 from vla.tuning import is_adapter, parts, parts_table
 
 
