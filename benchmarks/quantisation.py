@@ -25,7 +25,7 @@ from vla.evaluate.statistics import mean_of
 from vla.policy import Policy
 from vla.results import Row, save_rows
 from vla.serve.fidelity import chunks, held_out
-from vla.serve.quantize import EMBEDDING, GROUPS, LINEAR, layer_bytes, layers, quantize_policy
+from vla.serve.quantize import EMBEDDING, LINEAR, layer_bytes, layers, quantize_policy
 
 OUT = Path("docs/results")
 COMMAND = "python benchmarks/quantisation.py"
@@ -92,8 +92,8 @@ def speed(folder: str, repeats: int) -> list[Row]:
     policies = {}
     for how in SPEED:
         policy = Policy.load(folder)
-        policies[how] = quantize_policy(policy, {group: how for group in GROUPS if group != "embeddings"
-                                                 and any(layer.group == group for layer in layers(policy))})
+        policies[how] = quantize_policy(policy, {layer.group: how for layer in layers(policy)
+                                                 if how in layer.formats and layer.group != "embeddings"})
     return rows + turns("pick, one observation", {how: partial(chunks, policy, [batch]) for how, policy in policies.items()}, 2 * repeats)
 
 

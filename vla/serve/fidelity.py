@@ -23,7 +23,7 @@ from robot_io import ActionSpec, UserError
 from vla.data import Demonstrations, rows
 from vla.policy import Policy
 from vla.recipe import Recipe
-from vla.serve.quantize import EMBEDDING, LINEAR, layer_bytes, layers, replaced
+from vla.serve.quantize import LINEAR, Layer, layer_bytes, layers, replaced
 
 SEED = 0
 BLOCK_FORMATS = ("bf16", "int8", "int4", "nf4")
@@ -106,7 +106,7 @@ class Option:
 
 
 def options(policy: Policy, batches: list[Batch], formats: Iterable[str] = BLOCK_FORMATS) -> Iterator[Option]:
-    """Every block in full precision and in each format, one after the other; `policy` is as before in the end.
+    """Every block that can have one of the formats, in full precision and in each, one after the other; `policy` is as before in the end.
 
     Raises:
         UserError: an unknown format.
@@ -115,14 +115,17 @@ def options(policy: Policy, batches: list[Batch], formats: Iterable[str] = BLOCK
         if how not in LINEAR:
             raise UserError(f"format '{how}'", "not known", ", ".join(LINEAR), "choose among these")
     full, seen = chunks(policy, batches), _inputs(policy, _first(batches[0]))
-    blocks: dict[str, list[str]] = {}
+    blocks: dict[str, list[Layer]] = {}
     for layer in layers(policy):
-        blocks.setdefault(layer.block, []).append(layer.name)
-    for block, names in blocks.items():
+        if not set(formats).isdisjoint(layer.formats):
+            blocks.setdefault(layer.block, []).append(layer)
+    for block, inside in blocks.items():
+        names = [layer.name for layer in inside]
         yield Option(block, "full", *_cost(policy, names, seen), 0.0)
-        allowed = EMBEDDING if block.startswith("embeddings") else LINEAR
-        for how in (how for how in formats if how in allowed):
-            with replaced(policy, dict.fromkeys(names, how)):
+        for how in formats:
+            if not (takers := [layer.name for layer in inside if how in layer.formats]):
+                continue
+            with replaced(policy, dict.fromkeys(takers, how)):
                 error = relative_error(chunks(policy, batches), full, policy.spec.action)
                 yield Option(block, how, *_cost(policy, names, seen), error)
 

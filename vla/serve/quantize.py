@@ -2,8 +2,8 @@
 
 A plan names a format for groups of layers (`trunk=nf4`, `vision=int8`, `head=bf16`) or for blocks within one (`trunk.layers.3=int8`). Groups are
 the backbone's `trunk`, its `vision` tower, its `embeddings`, and the `head`; a block is a layer of a stack or whatever else a group falls
-into. What has no linear layers (convolutions, norms), what shares its weight, and the backbone's `new_modules` stay as they are. LoRA is merged
-first (a layer fewer to compute), or kept beside the quantised layers.
+into. Convolutions take bf16 and stay as they are in any other format; so do norms, what shares its weight, and the backbone's
+`new_modules`. LoRA is merged first (a layer fewer to compute), or kept beside the quantised layers.
 
 What is saved are the few bits themselves: loading never makes the full-precision weights (`vla.tuning.quantize.restore_quantized`).
 """
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -25,6 +26,7 @@ from vla.recipe import Recipe
 from vla.tuning import is_adapter, part_of, plain_name
 from vla.tuning.layers import (
     DynamicInt8Linear,
+    HalfConv2d,
     HalfEmbedding,
     HalfLinear,
     Int4Linear,
@@ -47,6 +49,8 @@ LINEAR: dict[str, Maker] = {
 }
 """Formats of linear layers. `int8_outliers` (LLM.int8()), `nf4` and `fp4` are bitsandbytes', the others `vla.tuning.layers`'."""
 EMBEDDING: dict[str, Callable[[nn.Embedding], nn.Module]] = {"bf16": HalfEmbedding.of, "int8": Int8Embedding.of}
+CONVOLUTION: dict[str, Callable[[nn.Conv2d], nn.Module]] = {"bf16": HalfConv2d.of}
+FORMATS: dict[type[nn.Module], dict[str, Callable[[Any], nn.Module]]] = {nn.Linear: LINEAR, nn.Embedding: EMBEDDING, nn.Conv2d: CONVOLUTION}
 GROUPS = ("trunk", "vision", "embeddings", "head")
 
 Plan = Mapping[str, str]
@@ -61,12 +65,14 @@ class Layer:
         name: of the module within the policy.
         group, block: `trunk`, and `trunk.layers.3`.
         weights: how many it has.
+        formats: those that it can have.
     """
 
     name: str
     group: str
     block: str
     weights: int
+    formats: tuple[str, ...]
 
 
 def layers(policy: Policy) -> list[Layer]:
@@ -76,13 +82,13 @@ def layers(policy: Policy) -> list[Layer]:
     found = []
     for name, module in policy.named_modules():
         kind = type(module)
-        if kind not in (nn.Linear, nn.Embedding) or is_adapter(f"{name}.") or owners[id(module.weight)] > 1 or id(module) in output:
+        if kind not in FORMATS or is_adapter(f"{name}.") or owners[id(module.weight)] > 1 or id(module) in output:
             continue
         top, _, inner = plain_name(f"{name}.").rstrip(".").partition(".")
         part = part_of(policy.plain_backbone, inner) if top == "backbone" else top
         if part in ("trunk", "projector", "vision", "head"):
             group = "embeddings" if kind is nn.Embedding else {"projector": "trunk"}.get(part, part)
-            found.append(Layer(name, group, f"{group}.{_block(inner)}", module.weight.numel()))
+            found.append(Layer(name, group, f"{group}.{_block(inner)}", module.weight.numel(), tuple(FORMATS[kind])))
     return found
 
 
@@ -100,11 +106,12 @@ def resolve(policy: Policy, plan: Plan) -> dict[str, str]:
             missing = "has no layer that could be quantised" if where in GROUPS else "not known"
             raise UserError(f"layers '{where}'", missing, "a group or a block of this policy", nearest(where, known))
         here = [layer for layer in found if where in (layer.group, layer.block)]
-        allowed = EMBEDDING if here[0].group == "embeddings" else LINEAR
+        allowed = list(dict.fromkeys(name for layer in here for name in layer.formats))
         if how != "full" and how not in allowed:
             raise UserError(f"format '{how}' of {where}", "not known", "one of full, " + ", ".join(allowed), nearest(how, allowed))
         for layer in here:
-            formats[layer.name] = how if how != "int4" or group_of(policy.get_submodule(layer.name)) else "int8"
+            possible = how != "int4" or "int4" not in layer.formats or group_of(policy.get_submodule(layer.name))
+            formats[layer.name] = (how if possible else "int8") if how in layer.formats else "full"
     return {name: how for name, how in formats.items() if how != "full"}
 
 
@@ -118,8 +125,7 @@ def quantize_policy(policy: Policy, plan: Plan, *, merge: bool = True) -> Policy
         merge_adapters(policy)
     for name, how in resolve(policy, plan).items():
         layer = policy.get_submodule(name)
-        make = EMBEDDING[how] if isinstance(layer, nn.Embedding) else LINEAR[how]
-        policy.set_submodule(name, make(layer).requires_grad_(False))
+        policy.set_submodule(name, FORMATS[type(layer)][how](layer).requires_grad_(False))
     policy.recipe = frozen(policy.recipe, ("full",))
     return policy.eval()
 
@@ -164,8 +170,7 @@ def replaced(policy: Policy, formats: Mapping[str, str]) -> Iterator[None]:
     """Those layers in those formats for a while; then what was there before."""
     before = {name: policy.get_submodule(name) for name in formats}
     for name, how in formats.items():
-        layer = before[name]
-        policy.set_submodule(name, EMBEDDING[how](layer) if isinstance(layer, nn.Embedding) else LINEAR[how](layer))
+        policy.set_submodule(name, FORMATS[type(before[name])][how](before[name]))
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from vla.evaluate.statistics import compare
 from vla.files import write_json
 from vla.policy import Policy
 from vla.serve import fidelity
-from vla.serve.quantize import GROUPS, layer_bytes, layers, memory, merge_adapters, quantize_policy, resolve
+from vla.serve.quantize import layer_bytes, layers, memory, merge_adapters, quantize_policy, resolve
 from vla.serve.quantize_report import Page, Variant, write_page
 
 
@@ -60,7 +60,7 @@ def shrink(folder: Path, out: Path, wish: Wish, *, command: str, workers: int = 
         merge_adapters(policy)
     batches = fidelity.held_out(policy, wish.frames, wish.data) if searching or wish.report else []
     blocks = list(fidelity.options(policy, batches, wish.formats)) if batches else []
-    plan = dict(wish.plan) or {group: "int8" for group in GROUPS if any(layer.group == group for layer in layers(policy))}
+    plan = dict(wish.plan) or {layer.group: "int8" for layer in layers(policy) if "int8" in layer.formats}
     if searching:
         cost = "bytes" if wish.budget_mb is not None else "milliseconds"
         plan = fidelity.search(blocks, 1e6 * wish.budget_mb if wish.budget_mb is not None else wish.budget_ms or 0.0, cost)

@@ -73,7 +73,7 @@ def restore_quantized(model: nn.Module, weights: dict[str, Tensor], prefix: str 
         four = next((how for how, ending in (("nf4", NF4), ("fp4", FP4)) if f"{full}{ending}" in weights), None)
         told = four or f"{full}{INT8}" in weights or any(ending[1:] in beside for ending in KEPT)
         layer = layers.get(name)
-        if not isinstance(layer, nn.Linear | nn.Embedding):
+        if not isinstance(layer, nn.Linear | nn.Embedding | nn.Conv2d):
             if told:
                 raise UserError(f"quantised layer '{name}'", f"{type(model).__name__} has no such layer", "the same parts",
                                 "load it with the version of this project that wrote it")
