@@ -26,6 +26,8 @@ from robot_io.registry import ComponentConfig
 class BestOf(Chooser):
     """The best of `draws` chunks of an inner head, by its critic. `loss` is the inner head's."""
 
+    sampling = frozenset({"draws"})
+
     class Config(ComponentConfig):
         """What draws and what chooses.
 
