@@ -75,5 +75,5 @@ def draw(rows: Sequence[Row], path: Path | str) -> None:
     axes.set(xlabel="objects on the table that are not meant", ylabel="success, %", ylim=(0, 102))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.2))
     figure.savefig(path, dpi=150)
