@@ -6,10 +6,11 @@
 
 `serving_wire`: the round trip of two 224 px views without a model, asked by the unmodified openpi-client; ours validates, the peer does
 not. `serving_robots`: eight robots that ask the policy at POLICY again as soon as they are answered; ours batches, the peer computes one
-request after the other; both compute on one thread. Robots are plain sockets that send a frame prepared ahead: they cost next to nothing of the
-cores that the servers compute on. All sides take turns, call by call or block by block, so that a busy machine is busy for all; intervals are over
-blocks, and `times_the_peers…` is ours divided by the peer's, block by block. `bare model` is what there is to win: the policy alone, without a
-server, in the same turns, one observation as the peer computes it, and eight at once as ours does.
+request after the other; both compute on one thread. A third server is ours with what `vla quantize … vision=bf16` makes of the policy.
+Robots are plain sockets that send a frame prepared ahead: they cost next to nothing of the cores that the servers compute on. All sides take
+turns, call by call or block by block, so that a busy machine is busy for all; intervals are over blocks, and `times_the_peers…` is ours
+divided by the peer's, block by block. `bare model` is what there is to win: the policy alone, without a server, in the same turns, one
+observation as the peer computes it, and eight at once as ours does.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ HERE = Path(__file__).parent
 OUT = Path("docs/results")
 COMMAND = "python benchmarks/serving.py"
 SIDES = ("openpi's structure", "ours")
+HALF = "ours, its eye in bfloat16"
 ROBOTS = 8
 
 
@@ -65,18 +67,18 @@ def serve_nothing() -> None:
 
 
 def serve_policy(folder: str, side: str) -> None:
-    """The policy at `folder` behind one of the two servers."""
+    """The policy at `folder` behind one of the servers."""
     import torch
 
     from robot_io.messages import decode_observation, encode_chunk
     from vla.policy import Policy
     from vla.serve import PolicyServer
-    from vla.serve.quantize import for_serving
+    from vla.serve.quantize import for_serving, quantize_policy
 
     torch.set_num_threads(1)
     policy = Policy.load(folder)
-    if side == "ours":
-        server = PolicyServer(for_serving(policy), port=0)
+    if side in (SIDES[1], HALF):
+        server = PolicyServer(for_serving(policy) if side == SIDES[1] else quantize_policy(policy, {"vision": "bf16"}), port=0)
         server.serve_forever(lambda: print(server.port, flush=True))
     else:
         import openpi_peer
@@ -145,22 +147,23 @@ def robots(policy: str, blocks: int, seconds: float) -> list[dict]:
         robot.reset(10_000 + seed)
         observations.append(robot.observe())
     robot.close()
-    measured: dict[str, list[tuple[list[float], float]]] = {side: [] for side in SIDES}
-    bare: dict[int, list[float]] = {1: [], ROBOTS: []}
+    sides = (*SIDES, HALF)
+    measured: dict[str, list[tuple[list[float], float]]] = {side: [] for side in sides}
     compute = bare_model(policy, observations)
+    bare: dict[str, list[float]] = {name: [] for name in compute}
     with ExitStack() as stack:
-        servers = [stack.enter_context(process(sys.executable, __file__, "--serve-policy", policy, side)) for side in SIDES]
+        servers = [stack.enter_context(process(sys.executable, __file__, "--serve-policy", policy, side)) for side in sides]
         for block in range(blocks + 1):
-            for side, (port, pid) in zip(SIDES, servers, strict=True):
+            for side, (port, pid) in zip(sides, servers, strict=True):
                 before = cpu_seconds(pid)
                 times = drive(port, spec, observations, seconds if block else 2.0)
                 if block:  # the first warms up
                     measured[side].append((times, cpu_seconds(pid) - before))
-            for size, rates in bare.items():
-                rate = compute(size, seconds / 2)
+            for name, rates in bare.items():
+                rate = compute[name](seconds / 2)
                 if block:
                     rates.append(rate)
-    rows, rates_of = [], {f"bare model, {size} at once": rates for size, rates in bare.items()}
+    rows, rates_of = [], dict(bare)
     for side, of_blocks in measured.items():
         requests, cell = sum(len(times) for times, _ in of_blocks), {"server": side}
         rates_of[side] = [len(times) / seconds for times, _ in of_blocks]
@@ -168,34 +171,40 @@ def robots(policy: str, blocks: int, seconds: float) -> list[dict]:
         rows.append(row(cell, "requests_per_cpu_second", [len(times) / cpu for times, cpu in of_blocks], requests))
         for metric, percentile in (("latency_p50_ms", 50), ("latency_p99_ms", 99)):
             rows.append(row(cell, metric, [float(np.percentile(times, percentile)) for times, _ in of_blocks], requests))
-    for size, rates in bare.items():
-        rows.append(row({"server": f"bare model, {size} at once"}, "requests_per_second", rates, round(sum(rates) * seconds / 2)))
-    for side, base in ((SIDES[1], SIDES[0]), (f"bare model, {ROBOTS} at once", "bare model, 1 at once")):
+    for name, rates in bare.items():
+        rows.append(row({"server": name}, "requests_per_second", rates, round(sum(rates) * seconds / 2)))
+    alone, *together = bare
+    for side, base in [(side, SIDES[0]) for side in sides[1:]] + [(name, alone) for name in together]:
         ratios = [mine / theirs for mine, theirs in zip(rates_of[side], rates_of[base], strict=True)]
         rows.append(row({"server": side}, "times_the_peers", ratios, len(ratios)))
     return rows
 
 
-def bare_model(folder: str, observations: list) -> Callable[[int, float], float]:
-    """The policy in this process: `compute(size, seconds)` is how many observations a second it answers, so many at once. Alone as the
-    peer has it, together as our server has it."""
+def bare_model(folder: str, observations: list) -> dict[str, Callable[[float], float]]:
+    """The policy in this process: for so many seconds, how many observations a second it answers. Alone as the peer has it, together as our
+    servers have it."""
     import torch
 
     from vla.policy import Policy
-    from vla.serve.quantize import for_serving
+    from vla.serve.quantize import for_serving, quantize_policy
 
     torch.set_num_threads(1)
-    policies = {1: Policy.load(folder), len(observations): for_serving(Policy.load(folder))}
-    sessions = {size: [policy.session() for _ in range(size)] for size, policy in policies.items()}
 
-    def compute(size: int, seconds: float) -> float:
-        began, count = time.perf_counter(), 0
-        while time.perf_counter() - began < seconds:
-            policies[size].infer_together(sessions[size], observations[:size])
-            count += size
-        return count / (time.perf_counter() - began)
+    def rate(policy: Policy, size: int) -> Callable[[float], float]:
+        sessions = [policy.session() for _ in range(size)]
 
-    return compute
+        def measure(seconds: float) -> float:
+            began, count = time.perf_counter(), 0
+            while time.perf_counter() - began < seconds:
+                policy.infer_together(sessions, observations[:size])
+                count += size
+            return count / (time.perf_counter() - began)
+
+        return measure
+
+    eight = f"bare model, {len(observations)} at once"
+    return {"bare model, 1 at once": rate(Policy.load(folder), 1), eight: rate(for_serving(Policy.load(folder)), len(observations)),
+            f"{eight}, its eye in bfloat16": rate(quantize_policy(Policy.load(folder), {"vision": "bf16"}), len(observations))}
 
 
 def cpu_seconds(pid: int) -> float:
