@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
@@ -64,7 +65,7 @@ class Batch:
             for name in cameras:
                 values = [getattr(observation.cameras[name], attribute) for observation in observations]
                 if all(value is not None for value in values):
-                    stacked[name] = torch.stack([torch.as_tensor(value) for value in values]).to(device)
+                    stacked[name] = torch.from_numpy(np.stack(values)).to(device)
             return stacked
 
         return cls(
