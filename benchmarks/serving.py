@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 OUT = Path("docs/results")
 COMMAND = "python benchmarks/serving.py"
 SIDES = ("openpi's structure", "ours")
-HALF = "ours, its eye in bfloat16"
+HALF, HALF_EYE = "ours, its eye in bfloat16", {"vision": "bf16"}
 ROBOTS = 8
 
 
@@ -78,7 +78,7 @@ def serve_policy(folder: str, side: str) -> None:
     torch.set_num_threads(1)
     policy = Policy.load(folder)
     if side in (SIDES[1], HALF):
-        server = PolicyServer(for_serving(policy) if side == SIDES[1] else quantize_policy(policy, {"vision": "bf16"}), port=0)
+        server = PolicyServer(for_serving(policy) if side == SIDES[1] else quantize_policy(policy, HALF_EYE), port=0)
         server.serve_forever(lambda: print(server.port, flush=True))
     else:
         import openpi_peer
@@ -204,7 +204,7 @@ def bare_model(folder: str, observations: list) -> dict[str, Callable[[float], f
 
     eight = f"bare model, {len(observations)} at once"
     return {"bare model, 1 at once": rate(Policy.load(folder), 1), eight: rate(for_serving(Policy.load(folder)), len(observations)),
-            f"{eight}, its eye in bfloat16": rate(quantize_policy(Policy.load(folder), {"vision": "bf16"}), len(observations))}
+            f"{eight}, its eye in bfloat16": rate(quantize_policy(Policy.load(folder), HALF_EYE), len(observations))}
 
 
 def cpu_seconds(pid: int) -> float:

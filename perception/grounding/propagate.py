@@ -55,7 +55,8 @@ class Propagate:
         self.config = config
 
     def start(self, picture: Picture, masks: Bool[np.ndarray, "r h w"]) -> list[Thing | None]:
-        return [self._learn(picture, mask) if mask.any() else None for mask in masks]
+        bins = colour_bins(picture)
+        return [self._learn(picture, bins, mask) if mask.any() else None for mask in masks]
 
     def step(self, memory: list[Thing | None], picture: Picture) -> tuple[list[Thing | None], Bool[np.ndarray, "r h w"]]:
         bins = colour_bins(picture)
@@ -68,11 +69,11 @@ class Propagate:
             carried.append(thing)
         return carried, masks
 
-    def _learn(self, picture: Picture, mask: Bool[np.ndarray, "h w"]) -> Thing:
+    def _learn(self, picture: Picture, bins: Int[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Thing:
         window = np.zeros_like(mask)
         window[self._window(mask)] = True
         own, around = colours(picture, mask), colours(picture, window & ~mask)
-        return Thing(own / np.maximum(own + around, 1e-9), mask, colour_bins(picture), int(mask.sum()))
+        return Thing(own / np.maximum(own + around, 1e-9), mask, bins, int(mask.sum()))
 
     def _find(self, bins: np.ndarray, thing: Thing) -> Bool[np.ndarray, "h w"] | None:
         rows, columns = self._window(thing.last)

@@ -149,7 +149,8 @@ def test_adapters_on_quantised_weights_stay_beside(toy_recipe: Callable) -> None
     with pytest.raises(UserError, match="--keep-lora"):
         quantize_policy(policy, {"head": "int8"})
     quantize_policy(policy, {"head": "int8"}, merge=False)
-    assert not any(layer.group == "head" for layer in layers(policy)) and any(layer.group == "embeddings" for layer in layers(policy))
+    left = {layer.group for layer in layers(policy) if layer.formats != ("bf16",)}  # but for the eye's convolutions
+    assert left == {"embeddings"} | {"trunk"} & left
 
 
 def test_a_plan_names_groups_and_blocks_and_the_narrower_name_decides(toy_recipe: Callable) -> None:
