@@ -25,9 +25,11 @@ from robot_io.tabletop.env import TabletopRobot
 from robot_io.tabletop.regimes import options
 from vla.evaluate.statistics import mean_of
 from vla.files import slug
-from vla.recipes.cloud import CLOUD, CUBE
+from vla.recipes.cloud import CLOUD
 from vla.results import Row, save_rows
 
+CUBE = {"centre": (0.5, 0.0, 0.1), "reach": 0.35}
+"""In the base frame: the question is where on the table, not how far from the hand."""
 SIZES = {"tokens": 32, "neighbours": 8, "projection": "orthographic", **CUBE}
 ENCODERS = {
     "lookup": lambda: Lift3D(Lift3D.Config(**SIZES)),
@@ -52,7 +54,7 @@ def scenes(folder: Path, split: str) -> dict[str, Tensor]:
     path = folder / f"{slug(split)}.npz"
     if not path.exists():
         regime, first, count = SPLITS[split]
-        robot, cloud, eye = TabletopRobot(**options(regime)), PointCloud(PointCloud.Config(**CLOUD)), _eye()
+        robot, cloud, eye = TabletopRobot(**options(regime)), PointCloud(PointCloud.Config(**CLOUD | {"frame": None})), _eye()
         rows: list[dict[str, np.ndarray]] = []
         for seed in range(first, first + count):
             robot.reset(seed)

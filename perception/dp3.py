@@ -30,7 +30,7 @@ class Dp3(FrontEnd):
         dim: int = Field(64, ge=1, description="of the token")
         colors: bool = False
         roles: bool = Field(False, description="points say whose they are, after object_centric")
-        centre: Box = Field((0.5, 0.0, 0.2), description="middle of the workspace, m, base frame")
+        centre: Box = Field((0.5, 0.0, 0.2), description="middle of the workspace, m, in the frame of the cloud")
         reach: float = Field(0.45, gt=0, description="half the side of the workspace, m")
 
     def __init__(self, config: Config) -> None:

@@ -7,7 +7,8 @@ whatever estimator is before it, else from the cameras. The crop box leaves out 
 2403.03954, sec. III-A). Outliers are Open3D's statistical or radius filters, for cameras whose depth is noisy at edges. Points are kept
 in farthest-point order (real farthest-point sampling; `sampling: random` draws them evenly instead, as the release of Lift3D
 does), so that an encoder which halves the cloud just cuts it. After `object_centric` every point says whose it is, and `only_regions`
-keeps no others.
+keeps no others. With `frame: wrist` points are handed on in the frame of that camera, which moves with the hand: how far it is from what it
+reaches for need not be learnt as a difference (Adapt3R, arXiv 2503.04877, has points in the end effector's frame).
 
 Shapes: B observations, V views, H×W pixels, M candidates, N points, C = 6 + 3 channels.
 """
@@ -31,6 +32,7 @@ from perception.point_statistics import spread
 from perception.regions import ROLES, require_regions
 from robot_io import UserError
 from robot_io.registry import ComponentConfig
+from robot_io.specs import missing_camera
 
 CHANNELS = 6 + len(ROLES)
 CLOUD, CLOUD_MASK = "cloud", "cloud_mask"
@@ -43,7 +45,7 @@ class Cloud:
     """
     Attributes:
         values: `float [B, N, C]`: x, y, z in metres (base frame), red, green, blue in [0, 1], one flag per role of `ROLES`
-            (0 where nothing was grounded). In farthest-point order; zero where there is no point.
+            (0 where nothing was grounded). In farthest-point order; zero where there is no point. With `frame`, in that camera's.
         mask: `bool [B, N]`, False where there is no point; those come last.
     """
 
@@ -61,6 +63,11 @@ class Cloud:
     def of(self, role: str) -> Bool[Tensor, "b n"]:
         """The points of one role."""
         return self.values[..., 6 + ROLES.index(role)] > 0.5
+
+    def moved(self, transformation: Float[Tensor, "b 4 4"]) -> Cloud:
+        """The same points in another frame; zeros stay zeros."""
+        points = transform(self.points, transformation) * self.mask[..., None]
+        return Cloud(torch.cat([points, self.values[..., 3:]], -1), self.mask)
 
     def filled(self) -> Float[Tensor, "b n c"]:
         """`values` with its points repeated where there are none, so that nothing after it needs a mask; zeros for an empty cloud."""
@@ -86,6 +93,7 @@ class PointCloud(FrontEnd):
         points: int = Field(1024, ge=16, description="points kept")
         low: Box = Field((0.2, -0.45, 0.005), description="corner of the crop box, m, base frame; the table is z = 0")
         high: Box = Field((0.8, 0.45, 0.5), description="opposite corner")
+        frame: str | None = Field(None, description="camera, one on the hand, whose frame points are handed on in; null for the base")
         candidates: int = Field(4096, ge=16, description="pixels of all views together that points are chosen from")
         sampling: Literal["farthest", "random"] = "farthest"
         outliers: Literal["keep", "statistical", "radius"] = Field("keep", description="what becomes of stray points")
@@ -109,10 +117,11 @@ class PointCloud(FrontEnd):
         self.hides_pictures = config.hide_pictures
 
     def forward(self, observations: Batch, percept: Percept) -> Percept:
-        """Sets `maps["cloud"] [B, N, C]` and `maps["cloud_mask"] [B, N]` (see `Cloud`); evidence `point_cloud/points`, a `Cloud`.
+        """Sets `maps["cloud"] [B, N, C]` and `maps["cloud_mask"] [B, N]` (see `Cloud`); evidence `point_cloud/points`, a `Cloud` in the base
+        frame.
 
         Raises:
-            UserError: no depth, unknown intrinsics or camera pose, or `only_regions` and nothing grounded.
+            UserError: no depth, unknown intrinsics or camera pose, no camera called `frame`, or `only_regions` and nothing grounded.
         """
         values, valid = self._lift(observations, percept)
         where, there = spread(valid, self.config.candidates)
@@ -124,9 +133,16 @@ class PointCloud(FrontEnd):
         else:
             index, mask = evenly(there, self.config.points)
         cloud = Cloud(take(values, index) * mask[..., None], mask)
+        seen = cloud if self.config.frame is None else cloud.moved(self._camera_from_base(observations))
         images = None if self.config.hide_pictures else percept.images
-        return percept.replace(images=images, maps=percept.maps | {CLOUD: cloud.values, CLOUD_MASK: cloud.mask},
+        return percept.replace(images=images, maps=percept.maps | {CLOUD: seen.values, CLOUD_MASK: seen.mask},
                                evidence=percept.evidence | {"point_cloud/points": cloud})
+
+    def _camera_from_base(self, batch: Batch) -> Float[Tensor, "b 4 4"]:
+        """Of the camera `frame`. Every camera has a pose here: `_lift` refuses others."""
+        if self.config.frame not in batch.cameras:
+            raise missing_camera(self.config.frame, batch.cameras, "this policy's cameras")
+        return torch.linalg.inv(batch.world_from_camera[self.config.frame])
 
     def _lift(self, batch: Batch, percept: Percept) -> tuple[Float[Tensor, "b m c"], Bool[Tensor, "b m"]]:
         """Every pixel of every view as a point, and which of them lie in the crop box (and in a region)."""

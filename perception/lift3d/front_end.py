@@ -46,7 +46,7 @@ class Lift3D(FrontEnd):
         planes: Literal[1, 2, 4, 6] = 6
         projection: Projection = "perspective"
         scaling: Literal["workspace", "cloud"] = Field("workspace", description="a fixed cube, or each cloud's own unit sphere as in the release")
-        centre: Box = Field((0.5, 0.0, 0.2), description="middle of the workspace, m, base frame")
+        centre: Box = Field((0.5, 0.0, 0.2), description="middle of the workspace, m, in the frame of the cloud")
         reach: float = Field(0.45, gt=0, description="half the side of the workspace, m")
         matched: bool = Field(True, description="tokens are brought to the statistics of the transformer's own patches, beside which its positions "
                               "weigh what they weighed in pictures; the release adds them to tokens as they come")
@@ -81,7 +81,7 @@ class Lift3D(FrontEnd):
         pretrained.save_assets(self.transformer, folder)
 
     def forward(self, observations: Batch, percept: Percept) -> Percept:
-        """Adds 1 + T tokens; evidence `lift3d/centres [B, T, 3]` (metres) and `lift3d/planes [B, P, T, 2]` from -1 to 1.
+        """Adds 1 + T tokens; evidence `lift3d/centres [B, T, 3]` (metres, in the frame of the cloud) and `lift3d/planes [B, P, T, 2]` from -1 to 1.
 
         Raises:
             UserError: no cloud, or one of too few points.

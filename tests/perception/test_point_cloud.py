@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_scene import RADIUS, SIZE, scene
+from toy_scene import POSES, RADIUS, SIZE, scene
 
 from perception.lifting import point_map
 from perception.percept import Batch, raw
@@ -151,3 +151,18 @@ def test_pictures_can_be_hidden_and_a_smaller_random_sample_is_still_of_the_clou
     assert front_end.hides_pictures and found.images is None
     everything = cloud(batch, percept, points=3000).points[0]
     assert ((cloud_of(found, "test").points[0][:, None] - everything).norm(dim=-1).amin(1) < 1e-6).all()
+
+
+def test_in_a_cameras_frame_the_ball_is_where_that_camera_sees_it():
+    balls = ([0.45, 0.05, RADIUS], [0.5, -0.1, RADIUS])
+    batch, percept = scene(*(ball[:2] for ball in balls))
+    base, own = cloud(batch, percept, only_regions=True, points=1500), cloud(batch, percept, only_regions=True, points=1500, frame="side")
+    pose = POSES["side"]
+    for row, ball in enumerate(balls):
+        centre = torch.from_numpy((np.array(ball) - pose[:3, 3]) @ pose[:3, :3]).float()
+        points = own.points[row][own.mask[row]]
+        torch.testing.assert_close((points - centre).norm(dim=1), torch.full((len(points),), RADIUS), atol=1e-4, rtol=0)
+    assert torch.equal(own.mask, base.mask) and not own.mask.all()
+    assert torch.equal(own.values[..., 3:], base.values[..., 3:]) and (own.values[~own.mask] == 0).all()
+    with pytest.raises(UserError, match=r"camera 'hand'.*not among.*front, side"):
+        cloud(batch, percept, frame="hand")

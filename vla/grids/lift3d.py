@@ -1,6 +1,7 @@
 """`lift3d`: what points are worth on the tabletop, and what of Lift3D carries it (arXiv 2411.18623, table 2, in small).
 
-Every cell has the same data, backbone, head, steps and scenes; but for raw RGB none sees a picture. `position` is where a token's positional
+Every cell has the same data, backbone, head, steps and scenes; but for raw RGB none sees a picture. Points are in the hand's frame, but for
+one cell in the papers' own, the base's. `position` is where a token's positional
 embedding comes from; `weights` says whether the embedded transformer was pretrained on pictures (`tabletop`) or is random. One that went through the
 paper's first stage (`perception.lift3d.train`) is a cell to add once it is worth shipping.
 """
@@ -8,8 +9,10 @@ paper's first stage (`perception.lift3d.train`) is a cell to add once it is wort
 from __future__ import annotations
 
 from vla.ablate import Cell, Grid
+from vla.grids.fusion import STEPS
 
-DP3 = "perception.1={kind: dp3, centre: [0.5, 0.0, 0.1], reach: 0.35}"
+DP3 = "perception.1={kind: dp3, centre: [0, 0, 0.2], reach: 0.35}"
+IN_BASE = ("perception.0.frame=null", "perception.1.centre=[0.5, 0.0, 0.1]")
 POSITIONS = {"lookup": "looked up", "none": "no position", "new": "new position"}
 WEIGHTS = {"pretrained": "tabletop", "random": "null"}
 
@@ -21,9 +24,10 @@ def _lifted(position: str, weights: str) -> Cell:
 
 def lift3d() -> Grid:
     return Grid(
-        "lift3d", "lifted", seeds=(0,), trials=100,
+        "lift3d", "lifted", seeds=(0,), trials=100, common=STEPS,
         cells=(
             Cell({"perception": "dp3", "position": "–", "weights": "–"}, (DP3,)),
+            Cell({"perception": "dp3 in the base frame", "position": "–", "weights": "–"}, (DP3, *IN_BASE)),
             _lifted("lookup", "pretrained"),
             _lifted("none", "pretrained"),
             _lifted("new", "pretrained"),

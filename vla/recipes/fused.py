@@ -4,8 +4,8 @@
 
     vla train fused 'perception=[{kind: vggt_dino, geometry: checkpoints/VGGT-1B, semantics: own, dim: 1024}, {kind: fuser, dim: 1024, heads: 8}]'
 
-`semantic_only` and `geometry_only` are the paper's ablations, one network off. The backbone's words and pretrained weights stay as they
-are in `raw`; its eye looks at nothing.
+`semantic_only` and `geometry_only` are the paper's ablations, one network off. The backbone's words and pretrained weights are
+`raw`'s; its eye looks at nothing, and all of its trunk, which was pretrained beside pictures, is tuned.
 """
 
 from __future__ import annotations
@@ -32,4 +32,5 @@ def geometry_only() -> Recipe:
 
 
 def _seeing(name: str, *perception: dict[str, Any]) -> Recipe:
-    return Recipe.from_dict(raw().to_dict() | {"name": name, "perception": perception})
+    plain = raw().to_dict()
+    return Recipe.from_dict(plain | {"name": name, "perception": perception, "tuning": plain["tuning"] | {"mode": "full"}})
