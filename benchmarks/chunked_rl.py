@@ -3,7 +3,7 @@
     python benchmarks/chunked_rl.py --run runs/chunked_rl                                  # everything; goes on where it stopped
     python benchmarks/chunked_rl.py --only CO-RFT --seeds 0 --data "fixed starts"          # a part of it
     python benchmarks/chunked_rl.py --only CO-RFT --seeds 0 --split validation --trials 40 --set optim.steps=500 --tag short
-    python benchmarks/chunked_rl.py --tables                                               # rows of all that was evaluated
+    python benchmarks/chunked_rl.py --tables                                               # rows and picture of all that was evaluated
 
 Imitation learns from the episodes that succeed, reinforcement learning from all of them. Each training seed trains everything anew, imitation
 included. The regression head is imitated on the backbone that imitation with the diffusion head has tuned: both see the same.
@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from heads import HEADS
 from vla.collect import collect
 from vla.evaluate.evaluate import EvaluationResult, evaluate, pool
 from vla.evaluate.seeds import seeds as scenes_of
-from vla.evaluate.statistics import compare, mean_of, percent
+from vla.evaluate.statistics import Rate, compare, mean_of, percent, rate_of
+from vla.figures import COLOURS
 from vla.policy import Policy
 from vla.recipe import Recipe, load_recipe
 from vla.results import Row, save_rows
@@ -33,7 +35,9 @@ from vla.rl.loop import learn, output_of
 from vla.rl.recipe import load_rl_recipe
 from vla.train import train
 
-OUT = Path("docs/results/chunked_rl.json")
+OUT, PICTURE = Path("docs/results/chunked_rl.json"), Path("docs/images/rl_in_time.png")
+IN_TIME = 5.0
+"""Seconds: twice what an even hand needs."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def main() -> None:
     asked = Asked(options.run, tuple(options.set), options.tag)
     if options.tables:
         save_rows(options.out, [row for part in finished(asked, options.trials) for row in part])
+        in_time(asked, options.trials, PICTURE)
         print("\n".join(pairs(asked, options.trials)))
         return
     for seed in options.seeds:
@@ -189,9 +194,31 @@ def finished(asked: Asked, trials: int) -> Iterator[list[Row]]:
     for data, scenes, cell in itertools.product(DATA, SCENES, CELLS):
         if (data == _first(data) or cell.critic) and (done := _tested(asked, cell, data, scenes, trials)):
             found = pool(list(done.values()))
-            metrics = {"success": found.success, "cycle_seconds": found.cycle_seconds}
+            metrics = {"success": found.success, "success_in_5_s": within(found, IN_TIME), "cycle_seconds": found.cycle_seconds}
             named = {"policy": cell.name, "data": data, "scenes": scenes, "training seeds": str(len(done))}
             yield found.rows_of(metrics, named, "python benchmarks/chunked_rl.py")
+
+
+def within(found: EvaluationResult, seconds: float) -> Rate:
+    """How many succeed in so much time."""
+    return rate_of([trial.success and trial.seconds <= seconds for trial in found.trials])
+
+
+def in_time(asked: Asked, trials: int, path: Path) -> None:
+    """A picture of success against the time allowed, of the policies with the diffusion head; bands are 95 % intervals of trials."""
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes, times = figure.subplots(), np.arange(1.0, 10.01, 0.1)
+    shown = [(data, cell) for data, cell in itertools.product(DATA, CELLS) if "diffusion" in cell.name and (data == _first(data) or cell.critic)]
+    for data, cell in shown:
+        if done := _tested(asked, cell, data, SCENES[0], trials):
+            rates = [within(pool(list(done.values())), time) for time in times]
+            line, = axes.plot(times, [100 * rate.mean for rate in rates], label=cell.name, color=COLOURS[len(axes.lines) % len(COLOURS)])
+            axes.fill_between(times, [100 * rate.low for rate in rates], [100 * rate.high for rate in rates], alpha=0.2, color=line.get_color())
+    axes.axvline(IN_TIME, color="0.6", linewidth=1, linestyle=":")
+    axes.set(xlabel="time allowed, s", ylabel="success, %", xlim=(1, 10), ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 def pairs(asked: Asked, trials: int) -> Iterator[str]:
@@ -205,11 +232,13 @@ def pairs(asked: Asked, trials: int) -> Iterator[str]:
                         for each in (cell, first))
         if both := sorted(mine.keys() & theirs.keys()):
             found = compare({i: mine[key].success for i, key in enumerate(both)}, {i: theirs[key].success for i, key in enumerate(both)})
+            soon = compare(*({i: side[key].success and side[key].seconds <= IN_TIME for i, key in enumerate(both)} for side in (mine, theirs)))
             solved = [key for key in both if mine[key].success and theirs[key].success]
             faster = mean_of([theirs[key].seconds - mine[key].seconds for key in solved])
             before = np.mean([theirs[key].seconds for key in solved])
             yield (f"{cell.name} against {first.name}, {data}, {scenes}: {100 * found.difference:+.1f} points of {len(both)} ({found.a_only} against "
-                   f"{found.b_only} where they differ, p = {found.p_value:.2g}); on the {len(solved)} that both solve {faster.mean:.2f} s faster "
+                   f"{found.b_only} where they differ, p = {found.p_value:.2g}), within {IN_TIME:g} s {100 * soon.difference:+.1f} (p = "
+                   f"{soon.p_value:.2g}); on the {len(solved)} that both solve {faster.mean:.2f} s faster "
                    f"[{faster.low:.2f}, {faster.high:.2f}] of {before:.2f} s, {100 * faster.mean / before:.0f} %")
 
 
