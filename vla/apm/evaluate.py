@@ -11,7 +11,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from robot_io.household.catalogue import LAYOUTS, TRAINING, UNSEEN
 from robot_io.household.skills import Skill
@@ -26,7 +28,9 @@ from vla.evaluate.seeds import seeds
 from vla.evaluate.statistics import Rate, mean_of, rate_of
 from vla.results import Row, load_rows, save_rows
 
-AT_ONCE = 64
+AT_ONCE, DRAWN = 64, 0  # episodes side by side; the seed of what is drawn
+
+Says = Literal["likeliest", "drawn"]
 
 
 class Report:
@@ -85,13 +89,19 @@ def examine(act: Act, summarise: Summariser, episodes: int, split: str = "test")
     return report
 
 
-def evaluate(folder: Path, stage: str, summary: Summary, captioner: str | None = None, episodes: int = 210, split: str = "test") -> Report:
+def evaluate(folder: Path, stage: str, summary: Summary, captioner: str | None = None, episodes: int = 210, split: str = "test",
+             draw: bool = False) -> Report:
     """A run's model, told of the scene as it was taught or otherwise.
+
+    Args:
+        draw: what it does is drawn, as in REINFORCE, instead of the likeliest. Where an action failed, nothing has changed but that the prompt
+            says so, and the likeliest may be the same for ever.
 
     Raises:
         UserError: the stage is not finished, or no such summary or captioner.
     """
-    return examine(acting(load(folder, stage)), summariser(summary, captioner or read_settings(folder).captioner), episodes, split)
+    told = summariser(summary, captioner or read_settings(folder).captioner)
+    return examine(acting(load(folder, stage), DRAWN if draw else None), told, episodes, split)
 
 
 def baseline(folder: Path, episodes: int = 210, split: str = "test") -> Report:
@@ -108,12 +118,14 @@ def rows(report: Report, cell: dict[str, str], recipe: str, command: str) -> lis
             for metric, rate in report.metrics(which).items()]
 
 
-def table(runs: Sequence[Path], stage: str, told: Sequence[Summary], captioner: str | None, episodes: int, split: str) -> list[Row]:
+def table(runs: Sequence[Path], stage: str, told: Sequence[Summary], captioner: str | None, episodes: int, split: str,
+          says: Sequence[Says] = ("likeliest",)) -> list[Row]:
     """Rows of every run's stages with every summary, and of the majority class. What is in RUN/evaluations already is not done again.
 
     Args:
         stage: of `STAGES`, or `all` that are finished.
         told: for runs that were taught with words; others, and all if it is empty, are told of the scene as they were taught.
+        says: what a model does of what it might.
     """
     command = " ".join(("vla apm evaluate", *(run.name for run in runs), *(f"--summary {summary}" for summary in told)))
     made: dict[str, list[Row]] = {}
@@ -122,12 +134,12 @@ def table(runs: Sequence[Path], stage: str, told: Sequence[Summary], captioner: 
         reader = Path(captioner or settings.captioner).stem
         stages = [name for name in STAGES if finished(run, name)] if stage == "all" else [stage]
         for name in stages or STAGES[:1]:
-            for summary in told if told and settings.summary in ("oracle", "image") else [settings.summary]:
-                cell = {"taught": settings.summary, "stage": name, "told": f"image, by {reader}" if summary == "image" else summary}
-                kept = f"{name}-{summary}" + (f"-{reader}" if summary == "image" else "")
-                measure = partial(evaluate, run, name, summary, captioner, episodes, split)
+            for summary, way in product(told if told and settings.summary in ("oracle", "image") else [settings.summary], says):
+                cell = {"taught": settings.summary, "stage": name, "told": f"image, by {reader}" if summary == "image" else summary, "says": way}
+                kept = f"{name}-{summary}" + (f"-{reader}" if summary == "image" else "") + ("-drawn" if way == "drawn" else "")
+                measure = partial(evaluate, run, name, summary, captioner, episodes, split, way == "drawn")
                 made[f"{run} {kept}"] = _kept(run, f"{kept}-{split}-{episodes}", measure, cell, settings.hash, command)
-        cell = {"taught": "–", "stage": "majority class", "told": "–"}
+        cell = {"taught": "–", "stage": "majority class", "told": "–", "says": "–"}
         made["majority"] = _kept(run, f"majority-{split}-{episodes}", partial(baseline, run, episodes, split), cell, settings.hash, command)
     made["majority"] = made.pop("majority")  # last
     return [row | {"command": command} for part in made.values() for row in part]
@@ -137,4 +149,4 @@ def _kept(run: Path, name: str, measure: Callable[[], Report], cell: dict[str, s
     path = run / "evaluations" / f"{name}.json"
     if not path.exists():
         save_rows(path, rows(measure(), cell, recipe, command))
-    return load_rows(path)
+    return [row | {"cell": cell | {"layouts": row["cell"]["layouts"]}} for row in load_rows(path)]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from vla.claims.claim import Claim
 
 VO_DP, LIFT3D, SUM = "VO-DP (arXiv 2510.15530)", "Lift3D (arXiv 2411.18623)", "SUM and APM (arXiv 2306.05696)"
-TABLETOP = "tabletop, 100 clean demonstrations, 800 steps, small networks of this project's own"
-PROBE = "the encoder alone with a small head, 200 steps of 16, says where the one object is; no policy"
+TABLETOP = "tabletop, 100 clean demonstrations, 1,200 steps, small networks of this project's own, points in the hand's frame"
+PROBE = "the encoder alone with a small head, 400 steps of 16, says where the one object is; no policy"
 HOUSEHOLD = "a household of up to five rooms, text alone, a T5 of width 64 from scratch"
 
 FUSED, SEMANTIC, GEOMETRIC = "semantic and geometric, fused", "semantic alone", "geometric alone"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -86,6 +86,8 @@ def evaluate(
                                                         "as it was taught if left out. May be repeated.")] = None,
     captioner: Annotated[str | None, typer.Option(help="Weights of the embedded captioner, for --summary image.")] = None,
     stage: Annotated[str, typer.Option(help="imitation, reinforce, or all that are finished.")] = "all",
+    says: Annotated[list[str] | None, typer.Option(help="What a model does: likeliest (the default), or drawn, as in REINFORCE. May be "
+                                                   "repeated.")] = None,
     episodes: Annotated[int, typer.Option(min=7, help="Episodes, the seven houses in turn.")] = 210,
     split: Annotated[str, typer.Option(help="test, or validation to choose between runs.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Rows of the table. The first RUN/apm.json if left out.")] = None,
@@ -101,18 +103,23 @@ def evaluate(
 
     - `vla apm evaluate runs/apm runs/blind --summary oracle --summary image`
 
+    - `vla apm evaluate runs/apm --says likeliest --says drawn`
+
     - `vla apm evaluate runs/apm --summary image --captioner tabletop` (a captioner that never saw a household)
     """
     from rich.console import Console
     from rich.markdown import Markdown
 
-    from vla.apm.evaluate import table
+    from vla.apm.evaluate import Says, table
     from vla.apm.run import STAGES
     from vla.results import markdown, save_rows
 
     if stage not in ("all", *STAGES):
         raise UserError(f"stage '{stage}'", "not known", "imitation, reinforce or all", nearest(stage, ("all", *STAGES)))
-    rows = table(runs, stage, summaries or (), captioner, episodes, split)
+    for way in says or ():
+        if way not in get_args(Says):
+            raise UserError(f"--says {way}", "not known", "likeliest or drawn", nearest(way, get_args(Says)))
+    rows = table(runs, stage, summaries or (), captioner, episodes, split, says or ("likeliest",))
     save_rows(out or runs[0] / "apm.json", rows)
     if as_json:
         print(json.dumps(rows))

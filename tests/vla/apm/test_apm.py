@@ -178,6 +178,10 @@ def test_train_goes_on_where_it_was_killed_and_evaluate_reports_all_at_once(vla,
     assert [row["mean"] for row in json.loads(out) if row["cell"]["stage"] == "majority class"] == [
         row["mean"] for row in before if row["cell"]["stage"] == "majority class"]
     assert vla("apm", "evaluate", "whole", "--summary", "rumour", "--episodes", 7)[0] == (0 if summary == "pooled" else 2)
+    code, out, _ = vla("apm", "evaluate", "whole", "--stage", "imitation", "--says", "likeliest", "--says", "drawn", "--episodes", 7, "--json")
+    bits = {row["cell"]["says"]: row["mean"] for row in json.loads(out) if row["metric"] == "entropy_bits" and row["cell"]["layouts"] == "all"}
+    assert bits["drawn"] > bits["likeliest"] + 1  # of a model that has hardly been taught
+    assert vla("apm", "evaluate", "whole", "--says", "anything")[0] == 2
 
 
 def test_a_sheet_is_drawn(vla, tmp_path):
