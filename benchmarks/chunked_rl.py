@@ -212,8 +212,9 @@ def in_time(asked: Asked, trials: int, path: Path) -> None:
     for data, cell in shown:
         if done := _tested(asked, cell, data, SCENES[0], trials):
             rates = [within(pool(list(done.values())), time) for time in times]
-            line, = axes.plot(times, [100 * rate.mean for rate in rates], label=cell.name, color=COLOURS[len(axes.lines) % len(COLOURS)])
-            axes.fill_between(times, [100 * rate.low for rate in rates], [100 * rate.high for rate in rates], alpha=0.2, color=line.get_color())
+            name, color = cell.name + data.removeprefix("random starts"), COLOURS[len(axes.lines) % len(COLOURS)]
+            axes.plot(times, [100 * rate.mean for rate in rates], label=name, color=color)
+            axes.fill_between(times, [100 * rate.low for rate in rates], [100 * rate.high for rate in rates], alpha=0.2, color=color)
     axes.axvline(IN_TIME, color="0.6", linewidth=1, linestyle=":")
     axes.set(xlabel="time allowed, s", ylabel="success, %", xlim=(1, 10), ylim=(0, 100))
     axes.grid(alpha=0.3)

@@ -33,7 +33,7 @@ from vla.files import write_text
 Row = dict[str, Any]
 
 REQUIRED = ("cell", "metric", "mean", "low", "high", "n", "seeds", "recipe")
-SHARES = ("success", "wrong_object", "abstention", "as_it_should", "moved_wrongly", "crashed", "log_lost")
+SHARES = ("success", "success_in_5_s", "wrong_object", "abstention", "as_it_should", "moved_wrongly", "crashed", "log_lost")
 """Metrics that are shares of trials, shown in per cent; others carry their unit in their name (`latency_ms`)."""
 BLOCK = re.compile(r"<!-- table: (?P<name>[\w./-]+)(?P<options>[^>]*?) -->\n(?P<body>.*?)<!-- /table -->", re.DOTALL)
 

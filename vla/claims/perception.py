@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from vla.claims.claim import Claim
 
 VO_DP, LIFT3D, SUM = "VO-DP (arXiv 2510.15530)", "Lift3D (arXiv 2411.18623)", "SUM and APM (arXiv 2306.05696)"
+ADAPT3R = "Adapt3R (arXiv 2503.04877)"
 TABLETOP = "tabletop, 100 clean demonstrations, 1,200 steps, small networks of this project's own, points in the hand's frame"
 PROBE = "the encoder alone with a small head, 400 steps of 16, says where the one object is; no policy"
 HOUSEHOLD = "a household of up to five rooms, text alone, a T5 of width 64 from scratch"
@@ -35,7 +36,7 @@ def _acting(id: str, statement: str, metric: str, more: Mapping[str, str], less:
                  bound=bound, setting=HOUSEHOLD)
 
 
-IMITATED, REINFORCED = ({"taught": "oracle", "stage": stage, "told": "oracle"} for stage in ("imitation", "reinforce"))
+IMITATED, REINFORCED = ({"taught": "oracle", "stage": stage, "told": "oracle", "says": "drawn"} for stage in ("imitation", "reinforce"))
 MAJORITY = {"stage": "majority class"}
 
 CLAIMS: tuple[Claim, ...] = (
@@ -56,8 +57,12 @@ CLAIMS: tuple[Claim, ...] = (
     *(_on_the_table("L7", LIFT3D, f"{change} a lifted cloud beats pictures.", _policy(LIFTED, regime), _policy(PICTURES, regime))
       for change, regime in (("Of a new colour", "held-out pair"), ("On another table", "background table"),
                              ("In other light", "background lighting"), ("With a moved camera", "camera"))),
+    _on_the_table("A3R", ADAPT3R, "Points in the hand's frame beat points in the base's, with DP3's encoder.", _policy("dp3"),
+                  _policy("dp3 in the base frame")),
     _acting("E2", "REINFORCE after imitation reaches more goals.", "success", REINFORCED, IMITATED),
     _acting("E2", "REINFORCE after imitation: more of what is tried can be done.", "executability_percent", REINFORCED, IMITATED),
+    _acting("E5", "A perfect summary reaches more goals than the captioner's words.", "success", IMITATED | {"says": "likeliest"},
+            IMITATED | {"says": "likeliest", "told": "image, by household"}),
     _acting("E4", "Better than the majority class: goals.", "success", IMITATED, MAJORITY),
     _acting("E4", "Better than the majority class: the right object.", "object_percent", IMITATED, MAJORITY),
     _acting("E6", "What it says does not collapse: more than 2 bits.", "entropy_bits", IMITATED, None, 2.0),

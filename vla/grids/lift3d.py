@@ -19,7 +19,7 @@ WEIGHTS = {"pretrained": "tabletop", "random": "null"}
 
 def _lifted(position: str, weights: str) -> Cell:
     levels = {"perception": "lift3d", "position": POSITIONS[position], "weights": f"{weights} weights"}
-    return Cell(levels, (f"perception.1.position={position}", f"perception.1.weights={WEIGHTS[weights]}"))
+    return Cell(levels, (f"perception.1.position={position}", "perception.1.projection=orthographic", f"perception.1.weights={WEIGHTS[weights]}"))
 
 
 def lift3d() -> Grid:

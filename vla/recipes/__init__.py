@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from vla.recipe import Recipe
-from vla.recipes.cloud import dp3, lifted
+from vla.recipes.cloud import dp3, grounded_lifted, lifted
 from vla.recipes.fused import fused, geometry_only, semantic_only
 from vla.recipes.grounded import geometry, grounded, grounded_depth, masked, painted
 from vla.recipes.libero import libero
@@ -15,7 +15,7 @@ from vla.recipes.told import reads, told
 from vla.recipes.toy import toy
 
 PRESETS: dict[str, Callable[[], Recipe]] = {
-    preset.__name__: preset for preset in (pick, raw, grounded, painted, grounded_depth, masked, geometry, dp3, lifted, fused, semantic_only,
-                                           geometry_only, libero, metaworld, pusht, smollm2, told, reads, toy)}
+    preset.__name__: preset for preset in (pick, raw, grounded, painted, grounded_depth, masked, geometry, dp3, lifted, grounded_lifted, fused,
+                                           semantic_only, geometry_only, libero, metaworld, pusht, smollm2, told, reads, toy)}
 
 __all__ = ["PRESETS"]

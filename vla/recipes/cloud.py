@@ -1,11 +1,12 @@
-"""Policies that see a point cloud and no picture: `dp3`, with DP3's encoder (arXiv 2403.03954), and `lifted`, with Lift3D (arXiv 2411.18623).
+"""Policies that see a point cloud and no picture: `dp3`, with DP3's encoder (arXiv 2403.03954), `lifted`, with Lift3D (arXiv 2411.18623), and
+`grounded_lifted`, which sees the points of what the instruction is about, and no others.
 
 `raw` with other eyes. The trunk was pretrained beside pictures; as there are none, all of it is tuned. The cloud ends 20 cm above the table,
 so that it shows what lies there and the fingers, not the arm, which the state tells of, and it is in the hand's frame, that of the wrist camera:
 from 100 demonstrations neither encoder learns to subtract the hand's place from a thing's (docs/lift3d.md). `perception.0.frame=null
 perception.1.centre=[0.5,0,0.1]` is the papers' own. `lifted` is smaller than the paper's (512 points, 32 tokens, the embedded transformer of
-width 96) to be trained on two CPU cores; `perception.1.weights=DIR perception.1.tokens=128 perception.1.neighbours=64
-perception.0.points=1024` is the paper's.
+width 96) to be trained on two CPU cores, and does without looked-up positions, which could not be told from none (docs/perception.md);
+`perception.1.weights=DIR perception.1.tokens=128 perception.1.neighbours=64 perception.0.points=1024 perception.1.position=lookup` is the paper's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from vla.recipe import Recipe
-from vla.recipes.grounded import seeing
+from vla.recipes.grounded import FIND, seeing
 
 CLOUD: dict[str, Any] = {"kind": "point_cloud", "points": 512, "candidates": 2048, "low": (0.25, -0.35, 0.005), "high": (0.75, 0.35, 0.2),
                          "frame": "wrist", "hide_pictures": True}
@@ -21,14 +22,21 @@ CUBE: dict[str, Any] = {"centre": (0.0, 0.0, 0.2), "reach": 0.35}
 """What becomes the unit cube of the encoders. The fingertips are 14 cm before the wrist camera."""
 
 
+LIFT: dict[str, Any] = {"kind": "lift3d", "weights": "tabletop", "position": "none", "tokens": 32, "neighbours": 8, **CUBE}
+
+
 def dp3() -> Recipe:
-    return _seeing("dp3", {"kind": "dp3", **CUBE})
+    return _seeing("dp3", CLOUD, {"kind": "dp3", **CUBE})
 
 
 def lifted() -> Recipe:
-    return _seeing("lifted", {"kind": "lift3d", "weights": "tabletop", "projection": "orthographic", "tokens": 32, "neighbours": 8, **CUBE})
+    return _seeing("lifted", CLOUD, LIFT)
 
 
-def _seeing(name: str, encoder: dict[str, Any]) -> Recipe:
-    plain = seeing(name, CLOUD, encoder).to_dict()
+def grounded_lifted() -> Recipe:
+    return _seeing("grounded_lifted", FIND, CLOUD | {"only_regions": True}, LIFT)
+
+
+def _seeing(name: str, *perception: dict[str, Any]) -> Recipe:
+    plain = seeing(name, *perception).to_dict()
     return Recipe.from_dict(plain | {"tuning": plain["tuning"] | {"mode": "full"}})
