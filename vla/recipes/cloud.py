@@ -3,7 +3,7 @@
 
 `raw` with other eyes. The trunk was pretrained beside pictures; as there are none, all of it is tuned. The cloud ends 20 cm above the table,
 so that it shows what lies there and the fingers, not the arm, which the state tells of, and it is in the hand's frame, that of the wrist camera:
-from 100 demonstrations neither encoder learns to subtract the hand's place from a thing's (docs/lift3d.md). `perception.0.frame=null
+from 100 demonstrations a policy learns better what it need not subtract (docs/perception.md). `perception.0.frame=null
 perception.1.centre=[0.5,0,0.1]` is the papers' own. `lifted` is smaller than the paper's (512 points, 32 tokens, the embedded transformer of
 width 96) to be trained on two CPU cores, and does without looked-up positions, which could not be told from none (docs/perception.md);
 `perception.1.weights=DIR perception.1.tokens=128 perception.1.neighbours=64 perception.0.points=1024 perception.1.position=lookup` is the paper's.
