@@ -111,10 +111,15 @@ def test_the_trained_encoder_cannot_be_exchanged_and_the_cloud_before_it_can(rec
 
 
 def test_the_presets_are_what_they_say():
-    for name, encoder in (("dp3", "dp3"), ("lifted", "lift3d")):
+    raw = load_recipe("raw", ["train.steps=1200"])
+    for name, kinds in (("dp3", ["point_cloud", "dp3"]), ("lifted", ["point_cloud", "lift3d"]),
+                        ("grounded_lifted", ["object_centric", "point_cloud", "lift3d"])):
         recipe = load_recipe(name)
-        assert [config.kind for config in recipe.perception] == ["point_cloud", encoder] and recipe.perception[0].hide_pictures
-        assert recipe.backbone == load_recipe("raw").backbone and recipe.train == load_recipe("raw").train
+        cloud = recipe.perception[kinds.index("point_cloud")]
+        assert [config.kind for config in recipe.perception] == kinds and cloud.hide_pictures and cloud.frame == "wrist"
+        assert cloud.only_regions == (name == "grounded_lifted")
+        assert recipe.backbone == raw.backbone and recipe.train == raw.train
+        assert (recipe.tuning.mode, recipe.tuning.vision) == ("full", "frozen")
 
 
 def test_three_kinds_of_perception_in_a_list_on_the_tabletop():

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from vla.ablate import Cell, Grid
 
-STEPS = ("train.steps=1200",)
-"""What is not pretrained has farther to go than `raw`'s 800."""
-
 
 def _cell(name: str, *overrides: str) -> Cell:
     return Cell({"policy sees": name}, overrides)
@@ -18,7 +15,7 @@ def _cell(name: str, *overrides: str) -> Cell:
 
 def fusion() -> Grid:
     return Grid(
-        "fusion", "fused", seeds=(0,), trials=100, common=STEPS,
+        "fusion", "fused", seeds=(0,), trials=100,
         cells=(
             _cell("semantic and geometric, fused"),
             _cell("semantic alone", "perception.0.geometry=null", "perception.1.use=semantic"),

@@ -9,7 +9,6 @@ paper's first stage (`perception.lift3d.train`) is a cell to add once it is wort
 from __future__ import annotations
 
 from vla.ablate import Cell, Grid
-from vla.grids.fusion import STEPS
 
 DP3 = "perception.1={kind: dp3, centre: [0, 0, 0.2], reach: 0.35}"
 IN_BASE = ("perception.0.frame=null", "perception.1.centre=[0.5, 0.0, 0.1]")
@@ -24,7 +23,7 @@ def _lifted(position: str, weights: str) -> Cell:
 
 def lift3d() -> Grid:
     return Grid(
-        "lift3d", "lifted", seeds=(0,), trials=100, common=STEPS,
+        "lift3d", "lifted", seeds=(0,), trials=100,
         cells=(
             Cell({"perception": "dp3", "position": "–", "weights": "–"}, (DP3,)),
             Cell({"perception": "dp3 in the base frame", "position": "–", "weights": "–"}, (DP3, *IN_BASE)),

@@ -1,7 +1,7 @@
 """Policies that see a point cloud and no picture: `dp3`, with DP3's encoder (arXiv 2403.03954), `lifted`, with Lift3D (arXiv 2411.18623), and
 `grounded_lifted`, which sees the points of what the instruction is about, and no others.
 
-`raw` with other eyes. The trunk was pretrained beside pictures; as there are none, all of it is tuned. The cloud ends 20 cm above the table,
+`raw` with other eyes, tuned as `seeing_no_pictures` says. The cloud ends 20 cm above the table,
 so that it shows what lies there and the fingers, not the arm, which the state tells of, and it is in the hand's frame, that of the wrist camera:
 from 100 demonstrations a policy learns better what it need not subtract (docs/perception.md). `perception.0.frame=null
 perception.1.centre=[0.5,0,0.1]` is the papers' own. `lifted` is smaller than the paper's (512 points, 32 tokens, the embedded transformer of
@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from vla.recipe import Recipe
-from vla.recipes.grounded import FIND, seeing
+from vla.recipes.grounded import FIND, seeing_no_pictures
 
 CLOUD: dict[str, Any] = {"kind": "point_cloud", "points": 512, "candidates": 2048, "low": (0.25, -0.35, 0.005), "high": (0.75, 0.35, 0.2),
                          "frame": "wrist", "hide_pictures": True}
@@ -26,17 +26,12 @@ LIFT: dict[str, Any] = {"kind": "lift3d", "weights": "tabletop", "position": "no
 
 
 def dp3() -> Recipe:
-    return _seeing("dp3", CLOUD, {"kind": "dp3", **CUBE})
+    return seeing_no_pictures("dp3", CLOUD, {"kind": "dp3", **CUBE})
 
 
 def lifted() -> Recipe:
-    return _seeing("lifted", CLOUD, LIFT)
+    return seeing_no_pictures("lifted", CLOUD, LIFT)
 
 
 def grounded_lifted() -> Recipe:
-    return _seeing("grounded_lifted", FIND, CLOUD | {"only_regions": True}, LIFT)
-
-
-def _seeing(name: str, *perception: dict[str, Any]) -> Recipe:
-    plain = seeing(name, *perception).to_dict()
-    return Recipe.from_dict(plain | {"tuning": plain["tuning"] | {"mode": "full"}})
+    return seeing_no_pictures("grounded_lifted", FIND, CLOUD | {"only_regions": True}, LIFT)

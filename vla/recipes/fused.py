@@ -5,7 +5,7 @@
     vla train fused 'perception=[{kind: vggt_dino, geometry: checkpoints/VGGT-1B, semantics: own, dim: 1024}, {kind: fuser, dim: 1024, heads: 8}]'
 
 `semantic_only` and `geometry_only` are the paper's ablations, one network off. The backbone's words and pretrained weights are
-`raw`'s; its eye looks at nothing, and all of its trunk, which was pretrained beside pictures, is tuned.
+`raw`'s; its eye looks at nothing.
 """
 
 from __future__ import annotations
@@ -13,24 +13,19 @@ from __future__ import annotations
 from typing import Any
 
 from vla.recipe import Recipe
-from vla.recipes.pick import raw
+from vla.recipes.grounded import seeing_no_pictures
 
 FUSER: dict[str, Any] = {"kind": "fuser", "grid": 2}
 """Two by two tokens a view: with one, as in the paper, where a thing is has to fit into the same numbers as what it is."""
 
 
 def fused() -> Recipe:
-    return _seeing("fused", {"kind": "vggt_dino"}, FUSER)
+    return seeing_no_pictures("fused", {"kind": "vggt_dino"}, FUSER)
 
 
 def semantic_only() -> Recipe:
-    return _seeing("semantic_only", {"kind": "vggt_dino", "geometry": None}, FUSER | {"use": "semantic"})
+    return seeing_no_pictures("semantic_only", {"kind": "vggt_dino", "geometry": None}, FUSER | {"use": "semantic"})
 
 
 def geometry_only() -> Recipe:
-    return _seeing("geometry_only", {"kind": "vggt_dino", "semantics": None}, FUSER | {"use": "geometric"})
-
-
-def _seeing(name: str, *perception: dict[str, Any]) -> Recipe:
-    plain = raw().to_dict()
-    return Recipe.from_dict(plain | {"name": name, "perception": perception, "tuning": plain["tuning"] | {"mode": "full"}})
+    return seeing_no_pictures("geometry_only", {"kind": "vggt_dino", "semantics": None}, FUSER | {"use": "geometric"})

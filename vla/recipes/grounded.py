@@ -41,3 +41,9 @@ def geometry() -> Recipe:
 
 def seeing(name: str, *perception: dict[str, Any]) -> Recipe:
     return Recipe.from_dict(raw().to_dict() | {"name": name, "perception": perception})
+
+
+def seeing_no_pictures(name: str, *perception: dict[str, Any]) -> Recipe:
+    """For lists that hide the pictures: the trunk was pretrained beside some, so all of it is tuned, and for longer."""
+    plain = seeing(name, *perception).to_dict()
+    return Recipe.from_dict(plain | {"tuning": plain["tuning"] | {"mode": "full"}, "train": plain["train"] | {"steps": 1200}})
