@@ -61,7 +61,7 @@ class Report:
 def entropy(said: Sequence[Skill]) -> float:
     """Of the strings that are said, in bits; 0 for a model that always says the same."""
     counts = Counter(said)
-    return -sum(n / counts.total() * math.log2(n / counts.total()) for n in counts.values())
+    return 0.0 - sum(n / counts.total() * math.log2(n / counts.total()) for n in counts.values())
 
 
 def examine(act: Act, summarise: Summariser, episodes: int, split: str = "test") -> Report:
@@ -149,4 +149,5 @@ def _kept(run: Path, name: str, measure: Callable[[], Report], cell: dict[str, s
     path = run / "evaluations" / f"{name}.json"
     if not path.exists():
         save_rows(path, rows(measure(), cell, recipe, command))
+    # What was measured before cells said how a model `says` lacks it.
     return [row | {"cell": cell | {"layouts": row["cell"]["layouts"]}} for row in load_rows(path)]

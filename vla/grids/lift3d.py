@@ -1,9 +1,9 @@
 """`lift3d`: what points are worth on the tabletop, and what of Lift3D carries it (arXiv 2411.18623, table 2, in small).
 
-Every cell has the same data, backbone, head, steps and scenes; but for raw RGB none sees a picture. Points are in the hand's frame, but for
-one cell in the papers' own, the base's. `position` is where a token's positional
-embedding comes from; `weights` says whether the embedded transformer was pretrained on pictures (`tabletop`) or is random. One that went through the
-paper's first stage (`perception.lift3d.train`) is a cell to add once it is worth shipping.
+Every cell has the same data, backbone, head, steps and scenes; but for raw RGB none sees a picture. Points are in the hand's frame, but for one
+cell in the papers' own, the base's. `position` is where a token's positional embedding comes from; `weights` says whether the embedded transformer
+was pretrained on pictures (`tabletop`) or is random. One that went through the paper's first stage (`perception.lift3d.train`) is a cell to add
+once it is worth shipping.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WEIGHTS = {"pretrained": "tabletop", "random": "null"}
 
 def _lifted(position: str, weights: str) -> Cell:
     levels = {"perception": "lift3d", "position": POSITIONS[position], "weights": f"{weights} weights"}
-    return Cell(levels, (f"perception.1.position={position}", "perception.1.projection=orthographic", f"perception.1.weights={WEIGHTS[weights]}"))
+    return Cell(levels, (f"perception.1.position={position}", f"perception.1.weights={WEIGHTS[weights]}"))
 
 
 def lift3d() -> Grid:
