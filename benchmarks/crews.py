@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,32 +20,33 @@ from benchmarks.peer import Peer
 from benchmarks.rounds import Measured, Ratio
 from vla.recipe import load_recipe
 
-BATCH, STEPS, WARM = 256, 20, 4
+BATCHES, ROUNDS, STEPS, WARM = (256, 512), 4, 14, 4
 
 
 def measure(data: Path, episodes: int, scratch: Path, peer: Peer) -> list[Measured | Ratio]:
-    times = {processes: steps(data, scratch, processes) for processes in (1, 2)}
     found: list[Measured | Ratio] = []
-    for clock in ("wall", "cpu"):
-        what, unit = f"training raw, batch of {BATCH}, {clock} time", f"samples per {clock} second"
-        rates = {processes: [BATCH / seconds for seconds in by_clock[clock]] for processes, by_clock in times.items()}
-        found += [Measured("crews", what, f"{processes} gloo process{'es' * (processes > 1)}", unit, values)
-                  for processes, values in rates.items()]
-        found.append(Ratio("crews", f"{what}: two processes against one", rates[2], rates[1]))
+    for batch in BATCHES:
+        rounds = [{processes: steps(data, scratch, batch, processes) for processes in (1, 2)} for _ in range(ROUNDS)]
+        for clock in ("wall", "cpu"):
+            what, unit = f"training raw, batch of {batch}, {clock} time", f"samples per {clock} second"
+            rates = {processes: [batch / each[processes][clock] for each in rounds] for processes in (1, 2)}
+            found += [Measured("crews", what, f"{processes} gloo process{'es' * (processes > 1)}", unit, values)
+                      for processes, values in rates.items()]
+            found.append(Ratio("crews", f"{what}: two processes against one", rates[2], rates[1]))
     return found
 
 
-def steps(data: Path, scratch: Path, processes: int) -> dict[str, list[float]]:
-    """Seconds of each step but the first ones, by clock; of the process that took longest."""
-    recipe = load_recipe("raw", [f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.batch_size={BATCH}"])
+def steps(data: Path, scratch: Path, batch: int, processes: int) -> dict[str, float]:
+    """Seconds of a step, the median without the first ones, by clock; of the process that took longest in each."""
+    recipe = load_recipe("raw", [f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.batch_size={batch}"])
     file = scratch / "crew.yaml"
     file.write_text(recipe.to_yaml())
-    out = scratch / f"crew-{processes}"
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "benchmarks.crews",
-                    str(file), str(out)], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
-    all_of = [json.loads(path.read_text()) for path in out.glob("*.json")]
+    with tempfile.TemporaryDirectory(dir=scratch) as out:
+        subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "benchmarks.crews",
+                        str(file), out], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+        all_of = [json.loads(path.read_text()) for path in Path(out).glob("*.json")]
     assert len(all_of) == processes
-    return {clock: list(np.max([one[clock] for one in all_of], 0)) for clock in ("wall", "cpu")}
+    return {clock: float(np.median(np.max([one[clock] for one in all_of], 0))) for clock in ("wall", "cpu")}
 
 
 def process(recipe_file: str, out: str) -> None:

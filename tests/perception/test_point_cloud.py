@@ -71,9 +71,10 @@ def test_the_plane_of_a_real_bin_is_recovered():
     depth = torch.from_numpy(np.nan_to_num(data["depth"]))
     depth = torch.where(depth < 2, depth, 0)[None]
     intrinsics = torch.tensor(data["camera_info"]["K"]).reshape(1, 3, 3)
-    points = point_map(depth, intrinsics)[0][depth[0] > 0][::5].numpy()
-    things = (data["masks"] == 1).any(0)[depth[0].numpy() > 0][::5]
-    (a, b, c, d), inliers = as_open3d(points).segment_plane(distance_threshold=0.006, ransac_n=3, num_iterations=500)
+    points = point_map(depth, intrinsics)[0][depth[0] > 0][::20].numpy()
+    things = (data["masks"] == 1).any(0)[depth[0].numpy() > 0][::20]
+    # A sixth of the points are the floor's, so one draw in two hundred is three of them: 500 draws missed it one time in twenty.
+    (a, b, c, d), inliers = as_open3d(points).segment_plane(distance_threshold=0.006, ransac_n=3, num_iterations=3000)
     height = (points @ [a, b, c] + d) / np.linalg.norm([a, b, c]) * np.sign(d)  # towards the camera is up
     assert len(inliers) > 0.15 * len(points)
     assert np.sqrt((height[inliers] ** 2).mean()) < 0.004

@@ -41,10 +41,11 @@ class Crew:
         """Raises `UserError` if the recipe cannot be divided among so many processes."""
         train = recipe.train
         AcceleratorState._reset_state()  # else a second run in this process could not have another precision
-        # Some parameters take no part in some steps: a projection of tokens while there are none.
+        # Some parameters take no part in some steps: a projection of tokens while there are none. Buffers are alike from the start and stay so.
         self.accelerator = Accelerator(  # which finds the others on a machine without accelerators only if told that it is one
             cpu=train.device == "cpu" or not torch.accelerator.is_available(), mixed_precision={"float32": "no", "bfloat16": "bf16"}[train.precision],
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)])
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True,
+                                                             broadcast_buffers=False)])
         self.rank, self.size = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
         self.shards = train.shard and self.size > 1
