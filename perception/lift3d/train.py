@@ -134,26 +134,39 @@ def fit(model: MaskedAutoencoder, pictures: Pictures, options: Options, report: 
             report(step + 1, {name: round(value, 5) for name, value in running.items()})
 
 
+@dataclass(frozen=True)
+class Probed:
+    """What a linear probe found on pictures never trained on: mean error of a patch's depth in mm, by picture `[N]`; the share of depth's
+    variance that is explained; how far features are from another transformer's (mean absolute difference), by picture `[N]`."""
+
+    depth_error_mm: Tensor
+    depth_r2: float
+    drift: Tensor | None = None
+
+    def to_dict(self) -> dict[str, float]:
+        found = {"depth_error_mm": round(self.depth_error_mm.mean().item(), 2), "depth_r2": round(self.depth_r2, 4)}
+        return found if self.drift is None else found | {"drift": round(self.drift.mean().item(), 4)}
+
+
 @torch.no_grad()
-def probe(model: MaskedAutoencoder, learn: Pictures, exam: Pictures) -> dict[str, float]:
-    """What the whole picture's patch features say linearly: mean error of a patch's depth in mm, and the share of its variance
-    that is explained, on pictures never trained on; and how far features are from the original's (mean absolute difference)."""
+def probe(model: MaskedAutoencoder, learn: Pictures, exam: Pictures, original: nn.Module | None) -> Probed:
+    """What the whole picture's patch features say of depth linearly, and how far they are from the `original`'s, if one is given."""
     model.eval()
     features, depths = [], []
     for pictures in (learn, exam):
         images, depth, _, _ = pictures.draw(np.random.default_rng(7), PROBE)
         encoded = torch.cat([model.encode(model.encoder, part, None) for part in images.split(50)])
         features.append(encoded)
-        depths.append(F.adaptive_avg_pool2d(depth[:, None], model.encoder.grid.shape[0]).flatten())
-    (x, x_exam), (y, y_exam) = ([F.pad(f.flatten(0, 1), (0, 1), value=1.0).double() for f in features], [d.double() for d in depths])
+        depths.append(F.adaptive_avg_pool2d(depth[:, None], model.encoder.grid.shape[0]).flatten(1))
+    (x, x_exam), (y, y_exam) = ([F.pad(f, (0, 1), value=1.0).double() for f in features], [d.double() for d in depths])
+    x, y = x.flatten(0, 1), y.flatten()
     weights = torch.linalg.solve(x.mT @ x + 1e-2 * torch.eye(x.shape[1], dtype=torch.double), x.mT @ y)
     wrong = x_exam @ weights - y_exam
-    found = {"depth_error_mm": round(wrong.abs().mean().item() * 1000, 2),
-             "depth_r2": round(1 - (wrong.square().mean() / y_exam.var()).item(), 4)}
-    if model.original is not None:
-        before = torch.cat([model.encode(model.original, part, None) for part in images.split(50)])
-        found["drift"] = round((features[1] - before).abs().mean().item(), 4)
-    return found
+    drift = None
+    if original is not None:
+        before = torch.cat([model.encode(original, part, None) for part in images.split(50)])
+        drift = (features[1] - before).abs().mean(dim=(1, 2))
+    return Probed(1000 * wrong.abs().mean(dim=1), 1 - (wrong.square().mean() / y_exam.var()).item(), drift)
 
 
 def save(model: MaskedAutoencoder, start: str | None, out: Path) -> None:
@@ -200,7 +213,8 @@ def main() -> None:
     fit(model, pictures, options, report, _clip(given.clip) if given.clip else None)
     save(model, start, given.out)
     if given.exam is not None:
-        console.print_json(json.dumps(probe(model, pictures, Pictures(teaching.open_arrays(given.exam, ARRAYS), size))), indent=None)
+        found = probe(model, pictures, Pictures(teaching.open_arrays(given.exam, ARRAYS), size), model.original)
+        console.print_json(json.dumps(found.to_dict()), indent=None)
 
 
 def _clip(checkpoint: str) -> Callable[[Tensor, list[str]], Tensor]:
