@@ -46,4 +46,6 @@ def quantize(
     target = out or (run.parent if run.name == "policy" else run) / "quantized" / "policy"
     found = shrink(run, target, wish, command=shlex.join(["vla", *sys.argv[1:]]), workers=workers)
     page = f"; {found['report']}" if "report" in found else ""
+    if "warning" in found:
+        print(f"Slow here: {found['warning']}.", file=sys.stderr)
     tell(found, as_json, f"{target}: {found['memory_mb']:.2f} MB instead of {found['full_mb']:.2f}{page}. Next: vla evaluate {target}")

@@ -130,6 +130,16 @@ def quantize_policy(policy: Policy, plan: Plan, *, merge: bool = True) -> Policy
     return policy.eval()
 
 
+def slow_on(policy: Policy, capabilities: Mapping[str, bool]) -> str | None:
+    """What to warn of on a CPU with these `capabilities` (`torch.cpu.get_capabilities()`): the convolutions multiply in bfloat16, which one
+    without AMX or AVX512-BF16 can only imitate."""
+    if any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16")):
+        return None
+    count = sum(isinstance(module, HalfConv2d) for module in policy.modules())
+    return f"{count} convolutions are in bfloat16, which this CPU has no arithmetic for: they are several times slower here. Leave vision as it " \
+           "is (vision=full) unless the policy is to run on a GPU or on a CPU with AMX or AVX512-BF16" if count else None
+
+
 def merge_adapters(policy: Policy) -> None:
     """LoRA's product added to the weights it adapts, for good."""
     if policy.backbone is policy.plain_backbone:

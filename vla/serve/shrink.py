@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from robot_io import UserError
 from vla.evaluate.evaluate import evaluate
@@ -16,7 +17,7 @@ from vla.evaluate.statistics import compare
 from vla.files import write_json
 from vla.policy import Policy
 from vla.serve import fidelity
-from vla.serve.quantize import layer_bytes, layers, memory, merge_adapters, quantize_policy, resolve
+from vla.serve.quantize import layer_bytes, layers, memory, merge_adapters, quantize_policy, resolve, slow_on
 from vla.serve.quantize_report import Page, Variant, write_page
 
 
@@ -73,6 +74,8 @@ def shrink(folder: Path, out: Path, wish: Wish, *, command: str, workers: int = 
     quantize_policy(policy, plan, merge=wish.merge)
     policy.save(out)
     found: dict[str, Any] = {"policy": str(out), "memory_mb": memory(policy) / 1e6, "full_mb": before / 1e6, "formats": formats}
+    if warning := slow_on(policy, torch.cpu.get_capabilities()):
+        found["warning"] = warning
     if wish.report:
         found |= _report(source, out, wish, full, policy, batches, blocks, (sizes, _sizes(policy, groups)), formats, command, workers)
     return found

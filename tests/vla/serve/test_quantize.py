@@ -27,6 +27,7 @@ from vla.serve.quantize import (
     quantize_policy,
     replaced,
     resolve,
+    slow_on,
 )
 from vla.tuning import restore_quantized
 
@@ -94,6 +95,15 @@ def test_an_eye_of_convolutions_takes_bf16_and_nothing_else(toy_recipe: Callable
     policy.save(tmp_path / "policy")
     loaded = Policy.load(tmp_path / "policy")
     assert np.array_equal(act(loaded), after) and memory(loaded) == memory(policy)
+
+
+def test_it_warns_of_bfloat16_convolutions_on_a_cpu_that_has_no_bfloat16(toy_recipe: Callable) -> None:
+    policy = build(toy_recipe, "head.kind=diffusion", *WIDE, "backbone={kind: tiny, layers: 1, weights: null}")
+    without = {"avx2": True, "amx_bf16": False, "avx512_bf16": False}
+    assert slow_on(policy, without) is None
+    quantize_policy(policy, {"vision": "bf16"})
+    assert "vision=full" in slow_on(policy, without)
+    assert slow_on(policy, without | {"amx_bf16": True}) is slow_on(policy, without | {"avx512_bf16": True}) is None
 
 
 def test_the_integer_kernel_computes_what_the_rounded_weight_means() -> None:
