@@ -205,11 +205,12 @@ def within(found: EvaluationResult, seconds: float) -> Rate:
 
 
 def in_time(asked: Asked, trials: int, path: Path) -> None:
-    """A picture of success against the time allowed, of the policies with the diffusion head; bands are 95 % intervals of trials."""
+    """A picture of success against the time allowed, of the policies with the diffusion head, from random starts; bands are 95 % intervals of
+    trials."""
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes, times = figure.subplots(), np.arange(1.0, 10.01, 0.1)
     for data, cell in itertools.product(DATA, CELLS):
-        if "diffusion" in cell.name and _learns_from(cell, data) and (done := _tested(asked, cell, data, SCENES[0], trials)):
+        if "diffusion" in cell.name and "random" in data and _learns_from(cell, data) and (done := _tested(asked, cell, data, SCENES[0], trials)):
             found = pool(list(done.values()))
             rates = [within(found, time) for time in times]
             name, color = cell.name + data.removeprefix("random starts"), COLOURS[len(axes.lines) % len(COLOURS)]

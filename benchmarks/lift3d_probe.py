@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("encoder", choices=(*ENCODERS, *SPLITS, "table"), help="what to train; or scenes to draw; or `table` to write --out")
     parser.add_argument("--run", type=Path, default=Path("runs/probe"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--out", type=Path, default=Path("docs/results/lift3d.json"))
     given = parser.parse_args()

@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument("--imitation", type=Path, default=Path("runs/metaworld/policy"))
     parser.add_argument("--task", default="button-press-topdown")
     parser.add_argument("--run", type=Path, default=Path("runs/metaworld_rl"))
-    parser.add_argument("--rollouts", type=int, default=24)
+    parser.add_argument("--rollouts", type=int, default=40)
     parser.add_argument("--demonstrations", type=int, default=12)
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("docs/results/metaworld_rl.json"))
     options = parser.parse_args()
     robot: dict[str, Any] = {"kind": "metaworld", "tasks": [options.task]}
