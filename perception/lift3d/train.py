@@ -154,7 +154,7 @@ def probe(model: MaskedAutoencoder, learn: Pictures, exam: Pictures, original: n
     model.eval()
     features, depths = [], []
     for pictures in (learn, exam):
-        images, depth, _, _ = pictures.draw(np.random.default_rng(7), PROBE)
+        images, depth, _, _ = pictures.draw(np.random.default_rng(7), min(PROBE, len(pictures.arrays["words"])))  # each scene once
         encoded = torch.cat([model.encode(model.encoder, part, None) for part in images.split(50)])
         features.append(encoded)
         depths.append(F.adaptive_avg_pool2d(depth[:, None], model.encoder.grid.shape[0]).flatten(1))
