@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import random
 import subprocess
 import sys
 import time
@@ -106,10 +105,11 @@ factors:
 """
 
 
-def test_killed_at_any_time_it_goes_on_and_ends_the_same(tmp_path: Path, demonstrations: Path):
-    """SIGKILL in training, after it or in evaluation, whichever the dice say; the same command then ends as if nothing had happened."""
+@pytest.mark.parametrize("event", ["*/checkpoints/*", "*/policy/recipe.yaml", "*/test.jsonl"])
+def test_killed_at_any_time_it_goes_on_and_ends_the_same(tmp_path: Path, demonstrations: Path, event: str):
+    """SIGKILL in training, after it or in evaluation; the same command then ends as if nothing had happened."""
     (tmp_path / "killed.yaml").write_text(YAML.format(cache=tmp_path / "cache"))
-    root, event = Path(__file__).parents[2], random.choice(("*/checkpoints/*", "*/policy/recipe.yaml", "*/test.jsonl"))
+    root = Path(__file__).parents[2]
     process = subprocess.Popen(
         [sys.executable, "-m", "vla.cli", "ablate", str(tmp_path / "killed.yaml"), "--data", str(demonstrations), "--run", str(tmp_path / "runs"),
          "--workers", "1"], cwd=root, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])},
@@ -124,8 +124,8 @@ def test_killed_at_any_time_it_goes_on_and_ends_the_same(tmp_path: Path, demonst
     assert {row["cell"]["horizon"] for row in again} == {"short", "long"}
     timeless = [{row["metric"]: row["mean"] for row in rows if row["cell"]["horizon"] == "short" and row["metric"] in ("success", "jerk_permille")}
                 for rows in (again, unbroken)]
-    assert timeless[0] == timeless[1] and len(timeless[0]) == 2, event
+    assert timeless[0] == timeless[1] and len(timeless[0]) == 2
     run_folder = grid.resolve(grid.cells[0], 0).hash
     weights = [(root / run_folder / "policy" / "model.safetensors").read_bytes() for root in (tmp_path / "runs", tmp_path / "whole")]
-    assert weights[0] == weights[1], event
+    assert weights[0] == weights[1]
     assert "long" in (tmp_path / "runs" / "killed.html").read_text()
