@@ -37,7 +37,8 @@ def _acting(id: str, statement: str, metric: str, more: Mapping[str, str], less:
 
 
 IMITATED, REINFORCED = ({"taught": "oracle", "stage": stage, "told": "oracle", "says": "drawn"} for stage in ("imitation", "reinforce"))
-MAJORITY = {"stage": "majority class"}
+CELLS, BLIND = ({"taught": summary, "stage": "imitation", "told": summary, "says": "drawn"} for summary in ("pooled", "none"))
+MAJORITY, UNSEEN = {"stage": "majority class"}, {"layouts": "unseen"}
 
 CLAIMS: tuple[Claim, ...] = (
     _on_the_table("V1", VO_DP, "Fused tokens beat semantic tokens alone.", _policy(FUSED), _policy(SEMANTIC)),
@@ -59,6 +60,12 @@ CLAIMS: tuple[Claim, ...] = (
                              ("In other light", "background lighting"), ("With a moved camera", "camera"))),
     _on_the_table("A3R", ADAPT3R, "Points in the hand's frame beat points in the base's, with DP3's encoder.", _policy("dp3"),
                   _policy("dp3 in the base frame")),
+    _acting("E1", "Words, perfect ones even, reach more goals than the captioner's cells as one vector.", "success", IMITATED, CELLS),
+    _acting("E1", "The same on unseen layouts.", "success", IMITATED | UNSEEN, CELLS | UNSEEN),
+    _acting("E1", "The captioner's cells as one vector reach more goals than a model that sees nothing.", "success", CELLS, BLIND),
+    _acting("E5", "A perfect summary reaches more goals than a model that sees nothing.", "success", IMITATED, BLIND),
+    _acting("E5", "A perfect summary: more of what is tried can be done than by a model that sees nothing.", "executability_percent", IMITATED,
+            BLIND),
     _acting("E2", "REINFORCE after imitation reaches more goals.", "success", REINFORCED, IMITATED),
     _acting("E2", "REINFORCE after imitation: more of what is tried can be done.", "executability_percent", REINFORCED, IMITATED),
     _acting("E5", "A perfect summary reaches more goals than the captioner's words.", "success", IMITATED | {"says": "likeliest"},
