@@ -1,7 +1,7 @@
 """What Lift3D's first stage teaches a 2D transformer about depth, and what of it does (arXiv 2411.18623, sec. 3.2 and table 2).
 
-    python -m perception.lift3d.scenes runs/mae/train --count 2000
-    python -m perception.lift3d.scenes runs/mae/exam --count 300 --seed 1
+    python -m perception.lift3d.scenes runs/mae/train --count 3000
+    python -m perception.lift3d.scenes runs/mae/exam --count 200 --seed 1
     python benchmarks/lift3d_mae.py --run runs/mae           # goes on where it stopped; docs/results/lift3d_mae.json; then: python -m vla.results
 
 Every kind begins with the embedded transformer as it is shipped and takes as many steps on the same pictures in the same order. A linear probe
