@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -62,7 +62,7 @@ def examined(name: str, options: Options, seed: int, run: Path) -> dict[str, lis
     """The probe's findings by picture; trained if they are not on disk."""
     path = run / f"{slug(name)}-{seed}.json"
     if not path.exists():
-        options = Options(**asdict(options) | {"seed": seed})
+        options = replace(options, seed=seed)
         model, size = make(options)
         pictures, exam = (Pictures(teaching.open_arrays(run / split, ARRAYS), size) for split in ("train", "exam"))
         fit(model, pictures, options, lambda step, losses: print(name, step, losses, flush=True))
@@ -70,7 +70,7 @@ def examined(name: str, options: Options, seed: int, run: Path) -> dict[str, lis
         original = pretrained.build(options.start)
         pretrained.load(original, options.start)
         found = probe(model, pictures, exam, original.eval())
-        write_json(path, {"depth_error_mm": found.depth_error_mm.tolist(), "drift": found.drift.tolist(), "depth_r2": found.depth_r2})
+        write_json(path, {"depth_error_mm": found.depth_error_mm.tolist(), "drift": found.drift.tolist()})
     return json.loads(path.read_text())
 
 

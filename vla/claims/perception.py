@@ -11,6 +11,7 @@ ADAPT3R = "Adapt3R (arXiv 2503.04877)"
 TABLETOP = "tabletop, 100 clean demonstrations, 1,200 steps, small networks of this project's own, points in the hand's frame"
 PROBE = "the encoder alone with a small head, 400 steps of 16, says where the one object is; no policy"
 FIRST_STAGE = "the embedded transformer, 1,000 steps of 64 rendered pictures, LoRA; a linear probe of 200 new pictures"
+DEPTH, DISTILLED = "depth, affordance, no distillation", "depth, affordance"
 HOUSEHOLD = "a household of up to five rooms, text alone, a T5 of width 64 from scratch"
 
 FUSED, SEMANTIC, GEOMETRIC = "semantic and geometric, fused", "semantic alone", "geometric alone"
@@ -56,13 +57,12 @@ CLAIMS: tuple[Claim, ...] = (
     _on_the_table("V6", VO_DP, "Other light costs fused tokens at most 10 points.", _policy(FUSED, "background lighting"), _policy(FUSED), -0.1),
     _on_the_table("V6", VO_DP, "A new colour costs fused tokens more than another table.", _policy(FUSED, "background table"),
                   _policy(FUSED, "held-out pair")),
-    _first_stage("L1", "Reconstructing depth makes features tell depth better than before.", "gained_mm", "depth, affordance, no distillation"),
-    _first_stage("L1", "Reconstructing depth gains more than reconstructing pictures.", "gained_mm", "depth, affordance, no distillation",
-                 "pictures, affordance, no distillation"),
-    _first_stage("L2", "Masking what the instruction is about gains more than masking at random.", "gained_mm", "depth, affordance, no distillation",
+    _first_stage("L1", "Reconstructing depth makes features tell depth better than before.", "gained_mm", DEPTH),
+    _first_stage("L1", "Reconstructing depth gains more than reconstructing pictures.", "gained_mm", DEPTH, "pictures, affordance, no distillation"),
+    _first_stage("L2", "Masking what the instruction is about gains more than masking at random.", "gained_mm", DEPTH,
                  "depth, random mask, no distillation"),
-    _first_stage("L3", "Distillation keeps features nearer to the original's.", "drift", "depth, affordance, no distillation", "depth, affordance"),
-    _first_stage("L3", "Distillation makes features tell depth better.", "gained_mm", "depth, affordance", "depth, affordance, no distillation"),
+    _first_stage("L3", "Distillation keeps features nearer to the original's.", "drift", DEPTH, DISTILLED),
+    _first_stage("L3", "Distillation makes features tell depth better.", "gained_mm", DISTILLED, DEPTH),
     _on_the_table("L4", LIFT3D, "Looked-up positions beat newly learnt ones.", _policy(LIFTED), _policy(NEW)),
     _on_the_table("L4", LIFT3D, "Looked-up positions beat none.", _policy(LIFTED), _policy(UNPLACED)),
     _probed("L4", "Looked-up positions beat newly learnt ones: a smaller error.", "lift3d, new position", LOOKED_UP),
@@ -77,8 +77,8 @@ CLAIMS: tuple[Claim, ...] = (
     _acting("E1", "Words, perfect ones even, reach more goals than the captioner's cells as one vector.", "success", IMITATED, CELLS),
     _acting("E1", "On unseen layouts the captioner's words reach more goals than its cells as one vector, each taught with its own.", "success",
             WORDS | UNSEEN, CELLS | UNSEEN),
-    _acting("E5", "Taught and told with perfect words it reaches more goals than with the captioner's.", "success", IMITATED, WORDS),
     _acting("E1", "The captioner's cells as one vector reach more goals than a model that sees nothing.", "success", CELLS, BLIND),
+    _acting("E5", "Taught and told with perfect words it reaches more goals than with the captioner's.", "success", IMITATED, WORDS),
     _acting("E5", "A perfect summary reaches more goals than a model that sees nothing.", "success", IMITATED, BLIND),
     _acting("E5", "A perfect summary: more of what is tried can be done than by a model that sees nothing.", "executability_percent", IMITATED,
             BLIND),
