@@ -4,13 +4,16 @@
     /tmp/openpi_env/bin/pip install openpi-client==0.1.2 typing_extensions websockets==17.4
     python benchmarks/serving.py POLICY --openpi /tmp/openpi_env/bin/python     # docs/results/serving*.json; then: python -m vla.results
 
-`serving_wire`: the round trip of two 224 px views without a model, asked by the unmodified openpi-client; ours validates, the peer does
-not. `serving_robots`: eight robots that ask the policy at POLICY again as soon as they are answered; ours batches, the peer computes one
-request after the other; both compute on one thread. A third server is ours with what `vla quantize … vision=bf16` makes of the policy.
-Robots are plain sockets that send a frame prepared ahead: they cost next to nothing of the cores that the servers compute on. All sides take
-turns, call by call or block by block, so that a busy machine is busy for all; intervals are over blocks, and `times_the_peers…` is ours
-divided by the peer's, block by block. `bare model` is what there is to win: the policy alone, without a server, in the same turns, one
-observation as the peer computes it, and eight at once as ours does.
+`serving_wire`: the round trip of two 224 px views without a model, asked by the unmodified openpi-client; ours validates, the peer does not.
+All sides take turns, call by call, so that a busy machine is busy for all; intervals are over blocks.
+
+`serving_robots`: eight robots that ask the policy at POLICY again as soon as they are answered; ours batches, the peer computes one request after
+the other. Each may have the machine: the peer computes on one thread, and in a second server on a thread for each core; ours on one thread, and in
+a second server with a copy of the policy for each core (`vla serve --replicas`). Both again with torch.compile (`--compile`). On a CPU that
+multiplies in bfloat16 there is one more of ours, with what `vla quantize … vision=bf16` makes of the policy. Robots are plain sockets that send a
+frame prepared ahead: they cost next to nothing of the cores that the servers compute on. Sides take turns block by block, and
+`times_the_peers` is ours divided by the peer's, block by block: by its best, of those compiled if ours is. `bare model` is what there is to win
+on one thread: the policy alone, without a server, in the same turns, one observation as the peer computes it, and eight at once as ours does.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ HERE = Path(__file__).parent
 OUT = Path("docs/results")
 COMMAND = "python benchmarks/serving.py"
 SIDES = ("openpi's structure", "ours")
+CORES = os.cpu_count() or 1
+THREADED, COPIES, COMPILED = f"openpi's structure, {CORES} threads", f"ours, {CORES} copies", ", compiled"
+PEERS = (SIDES[0], THREADED, SIDES[0] + COMPILED)
+OURS = (SIDES[1], COPIES, COPIES + COMPILED)
 HALF, HALF_EYE = "ours, its eye in bfloat16", {"vision": "bf16"}
 ROBOTS = 8
 
@@ -73,16 +80,22 @@ def serve_policy(folder: str, side: str) -> None:
     from robot_io.messages import decode_observation, encode_chunk
     from vla.policy import Policy
     from vla.serve import PolicyServer
-    from vla.serve.quantize import for_serving, quantize_policy
+    from vla.serve.compiled import compiled
+    from vla.serve.quantize import quantize_policy
+    from vla.serve.replicas import serving_copy
 
-    torch.set_num_threads(1)
-    policy = Policy.load(folder)
-    if side in (SIDES[1], HALF):
-        server = PolicyServer(for_serving(policy) if side == SIDES[1] else quantize_policy(policy, HALF_EYE), port=0)
+    torch.set_num_threads(CORES if side == THREADED else 1)
+    if side not in PEERS:
+        devices = ["cpu"] * (CORES if COPIES in side else 1)
+        ours = quantize_policy(Policy.load(folder), HALF_EYE) if side == HALF else serving_copy(Path(folder), devices, COMPILED in side)
+        server = PolicyServer(ours, port=0)
         server.serve_forever(lambda: print(server.port, flush=True))
+        if COPIES in side:
+            ours.close()
     else:
         import openpi_peer
 
+        policy = compiled(Policy.load(folder)) if COMPILED in side else Policy.load(folder)
         openpi_peer.serve_forever(lambda message: encode_chunk(policy.infer(decode_observation(message, policy.spec.observation))), {})
 
 
@@ -141,15 +154,17 @@ def wire(openpi: str, blocks: int, calls: int) -> list[dict]:
 def robots(policy: str, blocks: int, seconds: float) -> list[dict]:
     from robot_io import RobotSpec
     from robot_io.tabletop.robot import TabletopRobot
+    from vla.serve.quantize import has_bfloat16
 
     spec, robot, observations = RobotSpec.from_dict(json.loads((Path(policy) / "spec.json").read_text())), TabletopRobot(), []
     for seed in range(ROBOTS):
         robot.reset(10_000 + seed)
         observations.append(robot.observe())
     robot.close()
-    sides = (*SIDES, HALF)
+    half = has_bfloat16()
+    sides = (*PEERS, *OURS, *([HALF] if half else []))
     measured: dict[str, list[tuple[list[float], float]]] = {side: [] for side in sides}
-    compute = bare_model(policy, observations)
+    compute = bare_model(policy, observations, half)
     bare: dict[str, list[float]] = {name: [] for name in compute}
     with ExitStack() as stack:
         servers = [stack.enter_context(process(sys.executable, __file__, "--serve-policy", policy, side)) for side in sides]
@@ -174,13 +189,15 @@ def robots(policy: str, blocks: int, seconds: float) -> list[dict]:
     for name, rates in bare.items():
         rows.append(row({"server": name}, "requests_per_second", rates, round(sum(rates) * seconds / 2)))
     alone, *together = bare
-    for side, base in [(side, SIDES[0]) for side in sides[1:]] + [(name, alone) for name in together]:
-        ratios = [mine / theirs for mine, theirs in zip(rates_of[side], rates_of[base], strict=True)]
+    best = {kind: [max(rates) for rates in zip(*(rates_of[side] for side in PEERS if (COMPILED in side) == kind), strict=True)]
+            for kind in (False, True)}
+    for side, base in [(side, best[COMPILED in side]) for side in sides[len(PEERS):]] + [(name, rates_of[alone]) for name in together]:
+        ratios = [mine / theirs for mine, theirs in zip(rates_of[side], base, strict=True)]
         rows.append(row({"server": side}, "times_the_peers", ratios, len(ratios)))
     return rows
 
 
-def bare_model(folder: str, observations: list) -> dict[str, Callable[[float], float]]:
+def bare_model(folder: str, observations: list, half: bool) -> dict[str, Callable[[float], float]]:
     """The policy in this process: for so many seconds, how many observations a second it answers. Alone as the peer has it, together as our
     servers have it."""
     import torch
@@ -203,14 +220,17 @@ def bare_model(folder: str, observations: list) -> dict[str, Callable[[float], f
         return measure
 
     eight = f"bare model, {len(observations)} at once"
-    return {"bare model, 1 at once": rate(Policy.load(folder), 1), eight: rate(for_serving(Policy.load(folder)), len(observations)),
-            f"{eight}, its eye in bfloat16": rate(quantize_policy(Policy.load(folder), HALF_EYE), len(observations))}
+    found = {"bare model, 1 at once": rate(Policy.load(folder), 1), eight: rate(for_serving(Policy.load(folder)), len(observations))}
+    if half:
+        found[f"{eight}, its eye in bfloat16"] = rate(quantize_policy(Policy.load(folder), HALF_EYE), len(observations))
+    return found
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has computed so far, all its threads together (Linux)."""
+    """What a process has computed so far, all its threads and the processes it started together (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    children = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")).split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(child)) for child in children)
 
 
 def drive(port: int, spec, observations: list, seconds: float) -> list[float]:

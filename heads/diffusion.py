@@ -41,6 +41,7 @@ class Diffusion(Head):
     """
 
     supports = frozenset({"noise", "guide", "prefix"})
+    repeated = "denoiser"
     sampling = frozenset({"steps", "sampler", "spacing", "clip", "guidance_scale"})
 
     class Config(ComponentConfig):

@@ -46,6 +46,7 @@ class Flow(Head):
     """
 
     supports = frozenset({"noise", "guide", "prefix"})
+    repeated = "expert"
     sampling = frozenset({"steps", "solver", "guidance_scale", "prefix_weight"})
 
     class Config(ComponentConfig):

@@ -65,11 +65,12 @@ class Head(nn.Module):
     """The contract of an action head. `supports` names which of `noise`, `guide`, `condition` and `prefix` its `sample` honours.
 
     `sampling` names the options of its configuration that decide how it samples and nothing else: a trained policy may be opened
-    with others.
+    with others. `repeated` names the submodule that `sample` calls over and over, if it does: the one that is worth compiling.
     """
 
     supports: frozenset[str] = frozenset()
     sampling: frozenset[str] = frozenset()
+    repeated = ""
 
     def load_pretrained(self) -> None:
         """Start from the published weights that the configuration names, if it does. Called once, when a new policy is made; a

@@ -275,8 +275,9 @@ class Session:
         self.policy = policy
         self.reset()
 
-    def reset(self, seed: int = 0) -> None:
-        self._seed, self._calls, self.memory = seed, 0, {}
+    def reset(self, seed: int = 0, calls: int = 0) -> None:
+        """Begin an episode; or go on after so many calls, with nothing remembered."""
+        self._seed, self._calls, self.memory = seed, calls, {}
 
     def next_seed(self) -> int:
         self._calls += 1

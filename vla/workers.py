@@ -84,7 +84,7 @@ def in_processes(setup: Callable[..., Callable[[Any], Any]], arguments: tuple, j
     crew: dict[Connection, _Worker] = {}
     try:
         for job in itertools.islice(queue, workers):
-            pipe, process = _start(setup, arguments)
+            pipe, process = start(setup, arguments)
             crew[pipe] = _Worker(process, job)
             pipe.send(job)
         while crew:
@@ -105,7 +105,8 @@ def in_processes(setup: Callable[..., Callable[[Any], Any]], arguments: tuple, j
             worker.process.join()
 
 
-def _start(setup: Callable, arguments: tuple) -> tuple[Connection, BaseProcess]:
+def start(setup: Callable[..., Callable[[Any], Any]], arguments: tuple) -> tuple[Connection, BaseProcess]:
+    """A process that answers every job sent through the pipe (`taken` reads the answers) until the pipe is closed."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs,), daemon=True)

@@ -25,7 +25,10 @@ def serve(
     reload: Annotated[bool, typer.Option("--reload", help="Exchange a policy when its folder changes, keeping all connections.")] = False,
     max_batch: Annotated[int, typer.Option(min=1, help="Robots' requests that are computed together.")] = 8,
     batch_wait_ms: Annotated[float, typer.Option(min=0, help="How long a request waits for those of other robots.")] = 5.0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu or cuda; cuda:0,cuda:1 for a copy of the policy on each.")] = "cpu",
+    replicas: Annotated[int, typer.Option(min=1, help="Copies of each policy on a device, in processes of their own: for several robots on a "
+                                          "CPU, as many as it has cores.")] = 1,
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile for eye and head: a minute to start, faster from then on.")] = False,
     as_json: Json = False,
 ) -> None:
     """Serve policies: openpi's and vla-eval's websocket protocols on one port, others beside it. Ctrl-C ends it.
@@ -37,6 +40,8 @@ def serve(
     - `vla serve fast=runs/fast/policy best=runs/best/policy --reload` (`ws://…/policies/best`; `/metrics`, `/readyz`)
 
     - `VLA_API_KEY=secret vla serve runs/demo/policy --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem`
+
+    - `vla serve runs/demo/policy --replicas 4 --compile` (many robots, no GPU)
 
     - `vla serve runs/demo/policy --openvla-port 8777 --gr00t-port 5555`
 
@@ -52,15 +57,16 @@ def serve(
             check_port(host, asked)
     from contextlib import ExitStack
 
-    from vla.policy import Policy
     from vla.serve import Limits, PolicyServer
     from vla.serve.adapters.gr00t import Gr00tZmq
     from vla.serve.adapters.openvla import OpenVLARest
-    from vla.serve.quantize import for_serving
     from vla.serve.reload import reloading
+    from vla.serve.replicas import serving_copy
 
-    def load(folder: Path) -> Policy:
-        return for_serving(Policy.load(folder, device))
+    devices = replicas * device.split(",")
+
+    def load(folder: Path) -> Any:
+        return serving_copy(folder, devices, compile)
 
     folders = _folders(policies)
     adapters = {"openvla": None if openvla_port is None else OpenVLARest(openvla_port),
@@ -81,7 +87,12 @@ def serve(
         if reload:
             served = dict(zip(server.service.policies, folders.values(), strict=True))
             stack.enter_context(reloading(server.service, served, load))
-        server.serve_forever(say)
+        try:
+            server.serve_forever(say)
+        finally:
+            for policy in server.service.policies.values():
+                if hasattr(policy, "close"):
+                    policy.close()
 
 
 def _folders(policies: list[str]) -> dict[str, Path]:

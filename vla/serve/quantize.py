@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from robot_io import UserError
@@ -130,10 +131,15 @@ def quantize_policy(policy: Policy, plan: Plan, *, merge: bool = True) -> Policy
     return policy.eval()
 
 
-def slow_on(policy: Policy, capabilities: Mapping[str, bool]) -> str | None:
-    """What to warn of on a CPU with these `capabilities` (`torch.cpu.get_capabilities()`): the convolutions multiply in bfloat16, which one
-    without AMX or AVX512-BF16 can only imitate."""
-    if any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16")):
+def has_bfloat16(capabilities: Mapping[str, bool] | None = None) -> bool:
+    """Whether a CPU with these `torch.cpu.get_capabilities()` (this one's, if None) multiplies in bfloat16, or can only imitate it."""
+    capabilities = torch.cpu.get_capabilities() if capabilities is None else capabilities
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+
+
+def slow_on(policy: Policy, capabilities: Mapping[str, bool] | None = None) -> str | None:
+    """What to warn of on such a CPU (see `has_bfloat16`): convolutions that multiply in bfloat16, which it can only imitate."""
+    if has_bfloat16(capabilities):
         return None
     count = sum(isinstance(module, HalfConv2d) for module in policy.modules())
     return f"{count} convolutions are in bfloat16, which this CPU has no arithmetic for: they are several times slower here. Leave vision as it " \

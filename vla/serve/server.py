@@ -4,8 +4,9 @@ On one port: openpi's websocket protocol (`/`, or `/policies/NAME` where several
 `/vla-eval/NAME`), and plain `GET /healthz` (it lives), `/readyz` (it accepts robots), `/policies`, `/metrics` (Prometheus). OpenVLA's
 REST interface and GR00T's ZMQ socket have ports of their own (`vla.serve.adapters`).
 
-Inference runs in one worker thread, away from the event loop (`vla.serve.batcher`): while a policy thinks, pings, health checks and other
-robots are still answered. When it is told to stop, the server takes no new client, answers what it has been asked, and hangs up.
+Inference runs in a worker thread, one for each copy of a policy, away from the event loop (`vla.serve.batcher`): while a policy thinks, pings,
+health checks and other robots are still answered. When it is told to stop, the server takes no new client, answers what it has been asked, and
+hangs up.
 
 Security: frames are data, never code; loopback by default, and beyond it only with an API key; TLS if given a certificate; web pages
 are turned away (browsers send `Origin`, robots do not); sizes, connections, queue and pace are bounded (`vla.serve.limits`); a peer
@@ -36,6 +37,7 @@ from robot_io.errors import UserError, nearest
 from vla.serve import openpi
 from vla.serve.adapters import vla_eval
 from vla.serve.adapters.adapter import Adapter
+from vla.serve.allocator import keep_memory
 from vla.serve.limits import Limits
 from vla.serve.listen import key_fits, listen, require_key_beyond_loopback, tls_context
 from vla.serve.service import Seat, ServedPolicy, Service
@@ -98,6 +100,7 @@ class PolicyServer:
 
     def serve_forever(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGINT or SIGTERM; then answer what was asked, hang up, and return."""
+        keep_memory()
         _run(self._serve(listen(self.host, self.port), on_ready, handle_signals=True))
 
     def start(self) -> PolicyServer:

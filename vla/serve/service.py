@@ -42,6 +42,7 @@ class ServedPolicy(Protocol):
 
     One that also has `infer_together(sessions, observations)` is asked for several robots at once; one whose sessions have a true
     `takes_prefix` is told what the robot does meanwhile, and in a batch is given `prefixes`, one for each of its robots or none at all.
+    One of several `lanes` is asked for as many batches side by side, each of sessions of the same `lane` (`vla.serve.replicas`).
     """
 
     spec: RobotSpec
@@ -66,7 +67,7 @@ class Service:
                 raise UserError(f"policy '{name}'", "its name does not fit into an address", "letters, digits, - _ .", "rename it")
             _require_served(policy)
         self.policies, self.limits, self.metrics = dict(policies), limits, Metrics()
-        self.batcher = Batcher(limits, self.metrics)
+        self._batchers = [Batcher(limits, self.metrics) for _ in range(max(getattr(policy, "lanes", 1) for policy in policies.values()))]
         self.draining = False
         self._answering, self._silent = 0, asyncio.Event()
 
@@ -130,10 +131,16 @@ class Service:
     def start(self) -> None:
         """From here on requests are computed."""
         self.draining = False
-        self.batcher.start()
+        for batcher in self._batchers:
+            batcher.start()
 
     def close(self) -> None:
-        self.batcher.close()
+        for batcher in self._batchers:
+            batcher.close()
+
+    def batcher(self, session: Driver) -> Batcher:
+        """Whose requests are computed with this session's."""
+        return self._batchers[getattr(session, "lane", 0) % len(self._batchers)]
 
 
 class Seat:
@@ -164,7 +171,7 @@ class Seat:
         """Begin an episode."""
         self._seed = seed
         session = self._current()
-        await asyncio.wrap_future(self.service.batcher.submit(Call(lambda: session.reset(seed))))
+        await asyncio.wrap_future(self.service.batcher(session).submit(Call(lambda: session.reset(seed))))
 
     async def infer(self, observation: Observation, *, prefix: Underway | None = None,
                     deadline: float = inf) -> tuple[ActionChunk, float]:
@@ -184,7 +191,7 @@ class Seat:
         outcome = "failed"
         try:
             request = Request(self.name, self._policy, session, observation, prefix, deadline)
-            answer = await asyncio.wrap_future(self.service.batcher.submit(request))
+            answer = await asyncio.wrap_future(self.service.batcher(session).submit(request))
             outcome = "answered"
             return answer
         except UserError as error:

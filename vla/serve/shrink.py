@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from robot_io import UserError
 from vla.evaluate.evaluate import evaluate
@@ -74,7 +73,7 @@ def shrink(folder: Path, out: Path, wish: Wish, *, command: str, workers: int = 
     quantize_policy(policy, plan, merge=wish.merge)
     policy.save(out)
     found: dict[str, Any] = {"policy": str(out), "memory_mb": memory(policy) / 1e6, "full_mb": before / 1e6, "formats": formats}
-    if warning := slow_on(policy, torch.cpu.get_capabilities()):
+    if warning := slow_on(policy):
         found["warning"] = warning
     if wish.report:
         found |= _report(source, out, wish, full, policy, batches, blocks, (sizes, _sizes(policy, groups)), formats, command, workers)
