@@ -3,11 +3,14 @@
     fuser         every geometric cell asks the semantic ones: one multi-head cross-attention with normalised, rotated queries and keys, added
                   to the geometric cell; then a feed-forward
     compression   three residual convolutions of stride 2, an average over what is left (`grid`×`grid` cells of it), a linear map
+    keypoints     in the compression's place (`pool: keypoints`): where each of so many learnt maps looks, a mean place by a softmax over cells
+                  (Levine et al., arXiv 1504.00702; Diffusion Policy, arXiv 2303.04137, sees so), and a linear map of all those places. What the
+                  paper's convolutions find in tens of thousands of steps it finds in hundreds (docs/vo-dp.md)
 
 With one map alone (`use`) there is nothing to ask, and the rest is the same. The published configuration is
 `dim: 1024, heads: 8, grid: 1, out: 1024` (512 a view with several cameras).
 
-Maps in `[B, V, dim, h, w]`; tokens out `[B, V·grid², out]`.
+Maps in `[B, V, dim, h, w]`; tokens out `[B, V·grid², out]`, with keypoints `[B, V, out]`.
 """
 
 from __future__ import annotations
@@ -40,8 +43,10 @@ class Fuser(FrontEnd):
         use: Literal["both", "semantic", "geometric"] = "both"
         dim: int = Field(64, ge=4, description="channels of the maps: vggt_dino's dim")
         heads: int = Field(4, ge=1, description="each of a width that is a multiple of 4")
-        blocks: int = Field(3, ge=0, description="halvings of the map")
-        grid: int = Field(1, ge=1, description="tokens of a view: grid × grid")
+        pool: Literal["average", "keypoints"] = "average"
+        blocks: int = Field(3, ge=0, description="average: halvings of the map")
+        grid: int = Field(1, ge=1, description="average: tokens of a view, grid × grid")
+        keypoints: int = Field(16, ge=1, description="of a view")
         out: int = Field(128, ge=1, description="width of a token")
 
     def __init__(self, config: Config) -> None:
@@ -52,9 +57,11 @@ class Fuser(FrontEnd):
         self.config, self.token_dim = config, config.out
         self.ask = CrossAttention(config.dim, config.heads) if config.use == "both" else None
         self.feed = FeedForward(config.dim)
-        self.compress = nn.Sequential(*(Halving(config.dim) for _ in range(config.blocks)))
-        self.project = nn.Linear(config.dim, config.out)
-        self.place = nn.Parameter(torch.randn(MAX_VIEWS, config.grid**2, config.out) * 0.02)
+        self.compress = nn.Sequential(*(Halving(config.dim) for _ in range(config.blocks))) if config.pool == "average" else None
+        self.look = Keypoints(config.dim, config.keypoints) if config.pool == "keypoints" else None
+        tokens, width = (config.grid**2, config.dim) if self.look is None else (1, 2 * config.keypoints)
+        self.project = nn.Linear(width, config.out)
+        self.place = nn.Parameter(torch.randn(MAX_VIEWS, tokens, config.out) * 0.02)
 
     def forward(self, observations: Batch, percept: Percept) -> Percept:
         """Adds tokens `[B, V·grid², out]`. Raises `UserError`: a map that is not there or of another width."""
@@ -65,10 +72,13 @@ class Fuser(FrontEnd):
         if self.ask is not None:
             cells = cells + self.ask(cells, self._like(asked[0], asking), grid_positions(height, width, cells.device))
         cells = rearrange(self.feed(cells), "n (h w) d -> n d h w", h=height)
-        left = F.adaptive_avg_pool2d(self.compress(cells), self.config.grid)
-        tokens = rearrange(self.project(left.flatten(2).mT), "(b v) n d -> b v n d", v=views) + self.place[:views]
+        left = self._averages(cells) if self.look is None else self.look(cells)[:, None]
+        tokens = rearrange(self.project(left), "(b v) n d -> b v n d", v=views) + self.place[:views]
         tokens = tokens.flatten(1, 2)
         return percept.add_tokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+
+    def _averages(self, cells: Float[Tensor, "n d h w"]) -> Float[Tensor, "n t d"]:
+        return F.adaptive_avg_pool2d(self.compress(cells), self.config.grid).flatten(2).mT
 
     def _map(self, percept: Percept, name: str) -> Float[Tensor, "b v d h w"]:
         found = percept.maps.get(name)
@@ -91,13 +101,26 @@ class Fuser(FrontEnd):
 
 
 class CrossAttention(nn.Module):
-    """Queries from x, keys and values from y; LayerNorm on each head's queries and keys, 2D rotary positions, no output projection."""
+    """Queries from x, keys and values from y; LayerNorm on each head's queries and keys, 2D rotary positions, no output projection.
+
+    It begins with every cell asking those around its own place, not all alike: queries and keys start nearly equal whatever they are of, so that
+    their positions decide. (Else what y says where is the first thing to be learnt, and took longer than the pick itself.)
+    """
+
+    PEAK = 16.0
+    """The logit with which a new one looks at a cell's own place."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, width = heads, dim // heads
         self.q, self.k, self.v = (nn.Linear(dim, dim) for _ in range(3))
-        self.q_norm, self.k_norm = (nn.LayerNorm(dim // heads) for _ in range(2))
+        self.q_norm, self.k_norm = (nn.LayerNorm(width) for _ in range(2))
+        with torch.no_grad():
+            alike = torch.randn(dim)
+            for part, norm in ((self.q, self.q_norm), (self.k, self.k_norm)):
+                part.weight.mul_(0.1)
+                part.bias.copy_(alike)
+                norm.weight.fill_(self.PEAK**0.5 / width**0.25)
 
     def forward(self, x: Float[Tensor, "n l d"], y: Float[Tensor, "n l d"], positions: Tensor) -> Float[Tensor, "n l d"]:
         q, k, v = (rearrange(t, "n l (h e) -> n h l e", h=self.heads) for t in (self.q(x), self.k(y), self.v(y)))
@@ -115,6 +138,30 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(x + self.mlp(self.norm(x)))
+
+
+class Keypoints(nn.Module):
+    """Where each of `count` maps looks: where the picture differs most from the rest of itself, from the first step on. A softmax that begins flat
+    says the middle, whatever is there, and for most maps what all cells share would decide."""
+
+    SHARPNESS, SCALE = 3.0, 4.0
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__()
+        self.maps = nn.Linear(dim, count)
+
+    def forward(self, cells: Float[Tensor, "n d h w"]) -> Float[Tensor, "n p"]:
+        """Column and row of each, -4 to 4 from edge to edge, side by side."""
+        rows, columns = (torch.linspace(-self.SCALE, self.SCALE, size, device=cells.device, dtype=cells.dtype) for size in cells.shape[-2:])
+        places = torch.stack([columns.expand(len(rows), -1), rows[:, None].expand(-1, len(columns))], -1).flatten(0, 1)
+        weight = (self.SHARPNESS * standard(self.maps(standard(cells.flatten(2).mT)))).softmax(1)
+        return (weight.mT @ places).flatten(1)
+
+
+def standard(x: Float[Tensor, "n l c"]) -> Float[Tensor, "n l c"]:
+    """Of mean 0 and deviation 1 over the cells of a picture, channel by channel."""
+    deviation, mean = torch.std_mean(x, 1, keepdim=True)
+    return (x - mean) / (deviation + 1e-4)
 
 
 class Halving(nn.Module):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from toy_vggt import toy_vggt, write_dino, write_vggt
 
-from perception.fuser import Fuser
+from perception.fuser import CrossAttention, Fuser, Keypoints
 from perception.percept import Batch, Percept, raw
+from perception.vggt.layers import grid_positions
 from perception.vggt.model import fitted
 from perception.vggt_dino import VggtDino, averaged
 from robot_io import UserError
@@ -115,6 +116,41 @@ def test_tokens_and_parameters_at_the_published_size():
     assert tokens.shape == (1, 1, 1024) and fitted(torch.rand(1, 3, 240, 320), 320, 14).shape[-2:] == (17 * 14, 23 * 14)
     trained = sum(parameter.numel() for parameter in fuser.parameters())
     assert 0.06 < trained / (trained + 909_112_320) < 0.08  # trained, of what sees
+
+
+@pytest.mark.parametrize("dim, heads", [(64, 4), (256, 2)])
+def test_a_new_fuser_asks_around_each_cell(dim: int, heads: int):
+    torch.manual_seed(0)
+    ask, cells = CrossAttention(dim, heads), torch.randn(1, 64, dim)
+    spot = torch.zeros(1, 64, dim)
+    spot[0, 8 * 3 + 5] = 1.0
+    with torch.no_grad():
+        ask.v.weight.copy_(torch.eye(dim))
+        ask.v.bias.zero_()
+        seen = ask(cells, spot, grid_positions(8, 8, cells.device)).mean(-1).view(8, 8)
+    assert seen.argmax() == 8 * 3 + 5 and seen[2:5, 4:7].sum() > 0.6 * seen.sum()
+
+
+def test_a_keypoint_is_where_its_map_looks():
+    """Column, then row, -4 to 4 from edge to edge; between two cells that weigh the same it is in the middle."""
+    look, cells = Keypoints(3, 2), torch.zeros(2, 3, 5, 9)
+    with torch.no_grad():
+        look.maps.weight.copy_(torch.tensor([[100.0, 0.0, 0.0], [0.0, 100.0, 0.0]]))
+    cells[0, 0, 0, 8] = cells[0, 1, 4, 0] = 1.0
+    cells[1, 0, 2, 2] = cells[1, 0, 2, 3] = cells[1, 1, 1, 4] = 1.0
+    torch.testing.assert_close(look(cells), torch.tensor([[4.0, -4.0, -4.0, 4.0], [-1.5, 0.0, 0.0, -2.0]]), atol=0.05, rtol=0)
+    torch.testing.assert_close(look(5 * cells + 100), look(cells), atol=0.05, rtol=0)  # what all cells share says nothing
+
+
+def test_new_keypoints_differ_between_pictures_and_learn():
+    """A softmax that began flat would say the middle, whatever the picture."""
+    torch.manual_seed(0)
+    fuser = make(dim=16, heads=2, out=8, pool="keypoints", keypoints=5, use="semantic")
+    maps = torch.randn(4, 2, 16, 12, 12)
+    tokens = fuse(Percept(maps={"semantic": maps}), fuser)
+    assert tokens.shape == (4, 2, 8) and fuser.look(maps[:, 0]).std(0).mean() > 0.5
+    tokens.square().sum().backward()
+    assert fuser.look.maps.weight.grad.abs().sum() > 0
 
 
 def test_semantics_reach_the_tokens_through_the_attention_alone(vggt: str):

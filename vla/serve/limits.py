@@ -16,7 +16,7 @@ class Limits:
     Attributes:
         max_bytes: the largest message; a longer one ends its connection.
         max_connections: clients at a time; the next is turned away with HTTP 503.
-        max_waiting: requests that wait for the policy, of all connections together; the next is answered with an error.
+        max_waiting: requests that wait for a copy of the policy, of all its connections together; the next is answered with an error.
         max_rate: requests a second of one connection; a faster one is slowed down, not refused.
         max_batch: requests of different robots that are computed together.
         batch_wait: seconds that a request waits for those of other robots that have lately asked; a robot alone never waits.
