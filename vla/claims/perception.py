@@ -17,6 +17,7 @@ HOUSEHOLD = "a household of up to five rooms, text alone, a T5 of width 64 from 
 FUSED, SEMANTIC, GEOMETRIC = "semantic and geometric, fused", "semantic alone", "geometric alone"
 PICTURES, SCRATCH = "pictures, pretrained eye", "pictures, eye and trunk from scratch"
 LIFTED, UNPLACED, NEW = (f"lift3d, {position}, pretrained weights" for position in ("looked up", "no position", "new position"))
+RECONSTRUCTED, RANDOM = "lift3d, looked up, MAE weights", "lift3d, looked up, random weights"
 LOOKED_UP = "lift3d, looked up"
 
 
@@ -59,6 +60,8 @@ CLAIMS: tuple[Claim, ...] = (
                   _policy(FUSED, "held-out pair")),
     _first_stage("L1", "Reconstructing depth makes features tell depth better than before.", "gained_mm", DEPTH),
     _first_stage("L1", "Reconstructing depth gains more than reconstructing pictures.", "gained_mm", DEPTH, "pictures, affordance, no distillation"),
+    _on_the_table("L1", LIFT3D, "Policies that begin after the first stage, without its distillation, beat those that begin before it.",
+                  _policy(RECONSTRUCTED), _policy(LIFTED)),
     _first_stage("L2", "Masking what the instruction is about gains more than masking at random.", "gained_mm", DEPTH,
                  "depth, random mask, no distillation"),
     _first_stage("L3", "Distillation keeps features nearer to the original's.", "drift", DEPTH, DISTILLED),
@@ -68,6 +71,7 @@ CLAIMS: tuple[Claim, ...] = (
     _probed("L4", "Looked-up positions beat newly learnt ones: a smaller error.", "lift3d, new position", LOOKED_UP),
     _probed("L4", "Looked-up positions beat none: a smaller error.", "lift3d, no position", LOOKED_UP),
     _probed("L5", "Six planes beat one: a smaller error.", "lift3d, looked up on one plane", LOOKED_UP),
+    _on_the_table("L6", LIFT3D, "A transformer of pictures beats one of random weights.", _policy(LIFTED), _policy(RANDOM)),
     _on_the_table("L6", LIFT3D, "A lifted cloud beats pictures.", _policy(LIFTED), _policy(PICTURES)),
     *(_on_the_table("L7", LIFT3D, f"{change} a lifted cloud beats pictures.", _policy(LIFTED, regime), _policy(PICTURES, regime))
       for change, regime in (("Of a new colour", "held-out pair"), ("On another table", "background table"),
