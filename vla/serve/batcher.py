@@ -57,7 +57,8 @@ class Request:
 
     def __post_init__(self) -> None:
         together = hasattr(self.policy, "infer_together")
-        self.alike: Hashable = (id(self.policy), self.prefix is None, _given(self.observation)) if together else None
+        self.alike: Hashable = (id(self.policy), getattr(self.session, "lane", 0), self.prefix is None,
+                                _given(self.observation)) if together else None
 
 
 @dataclass(eq=False)

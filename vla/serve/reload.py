@@ -26,14 +26,14 @@ def reloading(service: Service, folders: Mapping[str, Path], load: Callable[[Pat
         load: opens a policy folder.
     """
     look, ended = threading.Event(), threading.Event()
-    seen = {name: _seal(folder) for name, folder in folders.items()}
+    seen = {name: seal(folder) for name, folder in folders.items()}
 
     def watch() -> None:
         while not ended.is_set():
             look.wait(every)
             look.clear()
             for name, folder in folders.items():
-                if (now := _seal(folder)) in (None, seen[name]) or ended.is_set():
+                if (now := seal(folder)) in (None, seen[name]) or ended.is_set():
                     continue
                 seen[name] = now
                 try:
@@ -53,7 +53,7 @@ def reloading(service: Service, folders: Mapping[str, Path], load: Callable[[Pat
         thread.join()
 
 
-def _seal(folder: Path) -> bytes | None:
+def seal(folder: Path) -> bytes | None:
     """What changes when a folder does: its digests."""
     try:
         return (folder / SEAL).read_bytes()

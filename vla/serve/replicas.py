@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_io import ActionChunk, Observation, RobotSpec, Underway, UserError
+from vla.serve.reload import seal
 from vla.workers import start, taken
 
 LOG = logging.getLogger("vla.serve")
@@ -41,6 +42,7 @@ class Described:
     spec: RobotSpec
     takes_prefix: bool
     oracle: bool
+    seal: bytes | None
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Copy:
         self.seated: weakref.WeakSet[Seated] = weakref.WeakSet()
         self._arguments = (str(folder), device, compile, max(1, (os.cpu_count() or 1) // among))
         self._robots, self._gone = itertools.count(), []
+        self._first: Described | None = None
         self._start()
 
     def seat(self, session: Seated) -> int:
@@ -143,14 +146,27 @@ class Copy:
 
     def _ready(self, wait: float | None) -> bool:
         """Whether it has opened the policy; waits for so many seconds, or as long as it takes."""
-        if self._described is None:
-            try:
-                if not self._pipe.poll(wait):
-                    return False
-                self._described = taken(self._pipe.recv(), f"opening policy '{self.folder}'")
-            except (EOFError, OSError):
-                raise self._died() from None
+        if self._described is not None:
+            return True
+        try:
+            if not self._pipe.poll(wait):
+                return False
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            raise self._died() from None
+        try:
+            self._described = self._as_before(taken(answer, f"opening policy '{self.folder}'"))
+        except Exception:
+            self.hang_up()  # and is tried again later
+            raise
         return True
+
+    def _as_before(self, found: Described) -> Described:
+        self._first = self._first or found
+        if found != self._first:
+            raise UserError(f"policy '{self.folder}'", "it is not what was there when serving began", "the same, for a copy to be started again",
+                            "start the server again, or serve with --reload")
+        return found
 
     def _start(self) -> None:
         self._described: Described | None = None
@@ -200,7 +216,8 @@ def opened(folder: str, device: str, compile: bool, threads: int) -> Callable[[T
     def answer(turn: Turn | None) -> Described | list[ActionChunk]:
         if turn is None:
             recipe = policy.recipe
-            return Described(recipe.name, recipe.hash, recipe.horizon, recipe.execute, policy.spec, policy.takes_prefix, policy.oracle)
+            return Described(recipe.name, recipe.hash, recipe.horizon, recipe.execute, policy.spec, policy.takes_prefix, policy.oracle,
+                             seal(Path(folder)))
         for robot in turn.gone:
             sessions.pop(robot, None)
         return policy.infer_together([session(*robot) for robot in turn.robots], turn.observations, turn.prefixes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ from robot_io import Observation, Underway, UserError
 from robot_io.client import PolicyClient
 from vla.data import Demonstrations
 from vla.policy import Policy
+from vla.sealed import SEAL
 from vla.serve import PolicyServer
+from vla.serve.batcher import Request
 from vla.serve.replicas import Replicas, Seated, serving_copy
 
 
@@ -94,6 +97,29 @@ def test_a_copy_that_dies_comes_back_with_the_draws_its_robots_would_have_had(fo
     assert any(np.allclose(alone.infer(observation).actions, answer, atol=1e-5) for _ in range(3))  # one draw went down with the process
     bystander = next(copy for copy in replicas.copies if copy is not seat.copy)
     assert bystander._process.is_alive()
+
+
+def test_a_copy_is_not_started_again_as_another_policy(folder: Path, tmp_path: Path, observation: Observation) -> None:
+    shutil.copytree(folder, tmp_path / "policy")
+    replicas = Replicas(tmp_path / "policy", ["cpu"])
+    seat = replicas.session()
+    kill(seat)
+    (tmp_path / "policy" / SEAL).write_text((folder / SEAL).read_text() + " ")
+    said: list[str] = []
+    deadline = time.monotonic() + 120
+    while not any("when serving began" in line for line in said):
+        assert time.monotonic() < deadline
+        with pytest.raises(UserError) as error:
+            seat.infer(observation)
+        said.append(str(error.value))
+        time.sleep(0.1)
+    replicas.close()
+
+
+def test_robots_of_two_copies_are_never_in_one_batch(folder: Path, replicas: Replicas, observation: Observation) -> None:
+    """Even where one batcher serves both: the server began with one copy, and two took over."""
+    seats = [replicas.session() for _ in range(2)]
+    assert len({Request("p", replicas, seat, observation).alike for seat in seats}) == 2
 
 
 def test_a_robot_that_has_gone_is_forgotten_and_with_the_policy_its_processes_end(folder: Path, observation: Observation) -> None:
