@@ -127,9 +127,9 @@ def in_turn(functions: list[Callable[[], object]], repeats: int) -> list[list[fl
 def compiled(head: Head) -> Head:
     """A copy whose network is compiled. FAST's sees another length at every token, and is compiled for all of them at once."""
     head = deepcopy(head)
-    if isinstance(head, Diffusion):
-        head.denoiser.compile()
-    elif isinstance(head, Flow | OneStep):
+    if head.repeated:
+        head.get_submodule(head.repeated).compile()
+    elif isinstance(head, OneStep):
         head.expert.compile()
     elif isinstance(head, Fast):
         head.decoder.get_decoder().compile(dynamic=True)

@@ -46,7 +46,7 @@ class Fuser(FrontEnd):
         pool: Literal["average", "keypoints"] = "average"
         blocks: int = Field(3, ge=0, description="average: halvings of the map")
         grid: int = Field(1, ge=1, description="average: tokens of a view, grid × grid")
-        keypoints: int = Field(16, ge=1, description="of a view")
+        keypoints: int = Field(16, ge=1, description="keypoints: maps of a view")
         out: int = Field(128, ge=1, description="width of a token")
 
     def __init__(self, config: Config) -> None:
@@ -64,7 +64,7 @@ class Fuser(FrontEnd):
         self.place = nn.Parameter(torch.randn(MAX_VIEWS, tokens, config.out) * 0.02)
 
     def forward(self, observations: Batch, percept: Percept) -> Percept:
-        """Adds tokens `[B, V·grid², out]`. Raises `UserError`: a map that is not there or of another width."""
+        """Adds tokens `[B, V·grid², out]`, with keypoints `[B, V, out]`. Raises `UserError`: a map that is not there or of another width."""
         wanted = {"both": (GEOMETRIC, SEMANTIC), "semantic": (SEMANTIC,), "geometric": (GEOMETRIC,)}[self.config.use]
         asking, *asked = (self._map(percept, name) for name in wanted)
         views, (height, width) = asking.shape[1], asking.shape[-2:]

@@ -60,6 +60,14 @@ def check_seal(folder: Path, thing: str) -> None:
             raise UserError(f"{thing} {folder}", f"'{name}' is corrupted: not what was written", "an intact file", remedy)
 
 
+def seal_of(folder: Path) -> bytes | None:
+    """What changes when anything in `folder` does: its digests. None if there are none."""
+    try:
+        return (folder / SEAL).read_bytes()
+    except OSError:
+        return None
+
+
 def partial_of(folder: Path) -> Path:
     """Where `sealing` is writing it, for other processes that write with it."""
     return _sibling(folder, PARTIAL)

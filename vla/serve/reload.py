@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_io import UserError
-from vla.sealed import SEAL
+from vla.sealed import seal_of
 from vla.serve.service import Service
 
 LOG = logging.getLogger("vla.serve")
@@ -26,14 +26,14 @@ def reloading(service: Service, folders: Mapping[str, Path], load: Callable[[Pat
         load: opens a policy folder.
     """
     look, ended = threading.Event(), threading.Event()
-    seen = {name: seal(folder) for name, folder in folders.items()}
+    seen = {name: seal_of(folder) for name, folder in folders.items()}
 
     def watch() -> None:
         while not ended.is_set():
             look.wait(every)
             look.clear()
             for name, folder in folders.items():
-                if (now := seal(folder)) in (None, seen[name]) or ended.is_set():
+                if (now := seal_of(folder)) in (None, seen[name]) or ended.is_set():
                     continue
                 seen[name] = now
                 try:
@@ -51,11 +51,3 @@ def reloading(service: Service, folders: Mapping[str, Path], load: Callable[[Pat
         ended.set()
         look.set()
         thread.join()
-
-
-def seal(folder: Path) -> bytes | None:
-    """What changes when a folder does: its digests."""
-    try:
-        return (folder / SEAL).read_bytes()
-    except OSError:
-        return None

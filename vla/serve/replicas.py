@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_io import ActionChunk, Observation, RobotSpec, Underway, UserError
-from vla.serve.reload import seal
+from vla.sealed import seal_of
 from vla.workers import start, taken
 
 LOG = logging.getLogger("vla.serve")
@@ -207,17 +207,16 @@ def opened(folder: str, device: str, compile: bool, threads: int) -> Callable[[T
     sessions: dict[int, Any] = {}
 
     def session(robot: int, seed: int, calls: int) -> Any:
-        known = robot in sessions
-        found = sessions.setdefault(robot, policy.session())
-        if calls == 0 or not known:
-            found.reset(seed, calls)
-        return found
+        if robot not in sessions or calls == 0:
+            sessions[robot] = policy.session()
+            sessions[robot].reset(seed, calls)
+        return sessions[robot]
 
     def answer(turn: Turn | None) -> Described | list[ActionChunk]:
         if turn is None:
             recipe = policy.recipe
             return Described(recipe.name, recipe.hash, recipe.horizon, recipe.execute, policy.spec, policy.takes_prefix, policy.oracle,
-                             seal(Path(folder)))
+                             seal_of(Path(folder)))
         for robot in turn.gone:
             sessions.pop(robot, None)
         return policy.infer_together([session(*robot) for robot in turn.robots], turn.observations, turn.prefixes)

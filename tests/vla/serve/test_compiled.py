@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from stirred import stir
 from toy_robot import ToyRobot
 
 from robot_io import Underway
@@ -18,9 +19,7 @@ def test_compiled_and_eager_draw_the_same(toy_recipe: Callable) -> None:
     recipe = toy_recipe("head={kind: flow, steps: 3}")
     data = Demonstrations(recipe)
     policy = Policy.build(recipe, data.spec, data.normalizer())
-    with torch.no_grad():  # a new head says zero whatever is drawn
-        for parameter in policy.head.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    stir(policy.head)
     robot = ToyRobot()
     robot.reset(3)
     seen, prefix = robot.observe(), Underway(np.full((3, 2), 0.1, np.float32), 1)

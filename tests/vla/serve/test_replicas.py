@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from stirred import stir
 from toy_robot import ToyRobot
 
 from robot_io import Observation, Underway, UserError
@@ -30,9 +30,7 @@ def folder(toy_recipe: Callable, tmp_path_factory: pytest.TempPathFactory) -> Pa
     recipe = toy_recipe("head.kind=diffusion")
     data, folder = Demonstrations(recipe), tmp_path_factory.mktemp("replicas") / "policy"
     policy = Policy.build(recipe, data.spec, data.normalizer())
-    with torch.no_grad():  # a new head says zero whatever is drawn
-        for parameter in policy.head.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    stir(policy.head, 0.3)
     policy.save(folder)
     return folder
 
@@ -116,7 +114,7 @@ def test_a_copy_is_not_started_again_as_another_policy(folder: Path, tmp_path: P
     replicas.close()
 
 
-def test_robots_of_two_copies_are_never_in_one_batch(folder: Path, replicas: Replicas, observation: Observation) -> None:
+def test_robots_of_two_copies_are_never_in_one_batch(replicas: Replicas, observation: Observation) -> None:
     """Even where one batcher serves both: the server began with one copy, and two took over."""
     seats = [replicas.session() for _ in range(2)]
     assert len({Request("p", replicas, seat, observation).alike for seat in seats}) == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from stirred import stir
 
 from robot_io import UserError
 from vla.data import Demonstrations
@@ -27,9 +27,7 @@ def run(toy_recipe: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
                         "robot={kind: 'toy_robot:ToyRobot'}")
     data = Demonstrations(recipe)
     policy = Policy.build(recipe, data.spec, data.normalizer())
-    with torch.no_grad():
-        for parameter in policy.head.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    stir(policy.head)
     folder = tmp_path_factory.mktemp("run")
     policy.save(folder / "policy")
     return folder
